@@ -1,0 +1,1 @@
+"""simqueue: what latency an LLM service will have, before it is deployed."""
