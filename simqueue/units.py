@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simqueue.errors import ConfigError
-
 INT64_MAX = 2**63 - 1
 PICOSECONDS = 10**12
 _FINEST = 10**17
@@ -47,25 +45,16 @@ class Grid:
         )
 
 
-def grid_for(coefficients: Iterable[float], horizon_s: float) -> Grid:
+def grid_for(coefficients: Iterable[float], wished_s: float) -> Grid:
     """The grid on which costs with these ``coefficients`` (seconds, not negative) can be summed exactly.
 
     Picoseconds where they do; finer where a coefficient would be rounded by more than 1e-6 of itself (a context
-    token costs about 8 ns); coarser where ``horizon_s`` seconds would not fit 64 bits.
-
-    Raises:
-        ConfigError: no grid is both fine enough and long enough.
+    token costs about 8 ns); coarser where ``wished_s`` seconds would not fit 64 bits and the coefficients allow it.
     """
     wanted = [c for c in coefficients if c > 0]
-    exponent = PICOSECONDS
-    while not Grid(exponent).holds(wanted) and exponent < _FINEST:
-        exponent *= 10
-    while Grid(exponent).horizon_s < horizon_s and exponent > _COARSEST:
-        exponent //= 10
-    grid = Grid(exponent)
-    if not grid.holds(wanted) or grid.horizon_s < horizon_s:
-        raise ConfigError(
-            f"a run of about {horizon_s:.3g} s does not fit 64-bit time on a grid that holds a cost of "
-            f"{min(wanted, default=0):.3g} s to one part in a million: use fewer requests or a higher rate"
-        )
-    return grid
+    ticks_per_s = PICOSECONDS
+    while not Grid(ticks_per_s).holds(wanted) and ticks_per_s < _FINEST:
+        ticks_per_s *= 10
+    while Grid(ticks_per_s).horizon_s < wished_s and ticks_per_s > _COARSEST and Grid(ticks_per_s // 10).holds(wanted):
+        ticks_per_s //= 10
+    return Grid(ticks_per_s)

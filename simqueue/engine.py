@@ -1,0 +1,300 @@
+"""The scheduling core: all state and every invariant of one replica; no clock, no I/O, no random number.
+
+A driver calls `submit`, `plan` and `complete` as docs/design.md says. A decision costs what arrives and departs, not
+what is there: sequences that go on decoding live in running sums and in a heap by the decode step that finishes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+
+from simqueue.errors import InvariantError
+from simqueue.plan import Step, Wait, Work
+from simqueue.policy.base import BatchingPolicy
+from simqueue.record import Requests
+from simqueue.units import Grid
+
+# A heap entry is one integer, `step << _ID_BITS | request id`: it compares faster than a pair.
+_ID_BITS = 32
+_ID_MASK = (1 << _ID_BITS) - 1
+
+
+class Engine:
+    """One replica. Its public attributes are what `simqueue.policy.View` promises to policies.
+
+    ``track_extremes``: whether the cost model looks at the longest and the widest row, which cost time to know.
+    """
+
+    def __init__(self, policy: BatchingPolicy, requests: Requests, grid: Grid, *, track_extremes: bool) -> None:
+        self._decide = policy.decider(grid).decide
+        self._ends_with_batch = getattr(policy, "release", "request") == "batch"
+        self._requests = requests
+        self._prompt, self._output, self._finished = requests.prompt, requests.output, requests.finished
+        self._extremes = track_extremes
+        self.now = 0
+        self.waiting = 0
+        self.running = 0
+        self.closed = requests.count == 0
+        self.prefilling: dict[int, int] = {}
+        # The queue: ids from head to tail, less those picked out of order.
+        self._head = self._tail = 0
+        self._picked: set[int] = set()
+        # Iteration level: sums over decoding rows; steps they have made; who finishes when; who is longest.
+        self._decoding = self._context = self._clock = 0
+        self._finishing: list[int] = []
+        self._deepest: list[int] = []
+        self._joining: Sequence[int] = ()
+        self._named = False
+        # Run to completion: the batch and how much of it is done.
+        self._batch: Sequence[int] = ()
+        self._left = self._done = self._batch_tokens = self._batch_longest = 0
+        self._active: list[int] = []
+
+    # What a policy may ask.
+
+    def oldest(self) -> int:
+        """Arrival of the request that has waited longest."""
+        return self._requests.arrival[self._head]
+
+    def queue(self) -> Iterator[int]:
+        """Ids of the waiting requests, first come first."""
+        if not self._picked:
+            return iter(range(self._head, self._tail))
+        return (i for i in range(self._head, self._tail) if i not in self._picked)
+
+    def prompt_tokens(self, request: int) -> int:
+        """Length of a request's prompt."""
+        return self._prompt[request]
+
+    def max_output_tokens(self, request: int) -> int | None:
+        """The most tokens that a request asks for, if it says so."""
+        column = self._requests.max_output
+        return None if column is None else column[request]
+
+    def predicted_output_tokens(self, request: int) -> int | None:
+        """A prediction of a request's output length, if the workload has one."""
+        column = self._requests.predicted_output
+        return None if column is None else column[request]
+
+    # What a driver calls.
+
+    def submit(self, tail: int) -> None:
+        """All requests with ids below ``tail`` have arrived."""
+        self.waiting += tail - self._tail
+        self._tail = tail
+        self.closed = tail == self._requests.count
+
+    def plan(self, now: int) -> Work | Wait:
+        """What the free replica does at ``now``.
+
+        Raises:
+            InvariantError: the policy's answer breaks the contract.
+        """
+        self.now = now
+        if self._left:
+            return self._batch_goes_on()
+        decision = self._decide(self)
+        if type(decision) is not Step:
+            return self._check_wait(decision)
+        if decision.lasts == "batch":
+            return self._start_batch(decision)
+        if decision.prefill:
+            return self._start_chunks(decision)
+        return self._start_step(decision.admit, decision.lasts == "change" and not self.prefilling)
+
+    def complete(self, steps: int, first_end: int, end: int, path: Sequence[int] = ()) -> int:
+        """The planned work has run for ``steps`` steps: the first ended at ``first_end``, the last at ``end``.
+
+        ``path`` holds the end of every step where the work asked for it. Returns the number of requests in the
+        run-to-completion batch that this ended, 0 otherwise.
+        """
+        if self._left:
+            return self._complete_batch(steps, first_end, end, path)
+        context = self._context + self._decoding * steps
+        if self._joining:
+            context += self._joined(steps, first_end)
+        self._clock = clock = self._clock + steps
+        heap = self._finishing
+        beyond = (clock + 1) << _ID_BITS
+        if heap and heap[0] < beyond:
+            prompt, output, finished = self._prompt, self._output, self._finished
+            gone = 0
+            while heap and heap[0] < beyond:
+                i = heappop(heap) & _ID_MASK
+                finished[i] = end
+                context -= prompt[i] + output[i] - 1
+                gone += 1
+            self._decoding -= gone
+            self.running -= gone
+        self._context = context
+        return 0
+
+    # Iteration level.
+
+    def _start_step(self, admit: int, leaps: bool) -> Work:
+        rows, context, clock, heap = self._decoding, self._context, self._clock, self._finishing
+        longest = self._longest() if self._extremes else 0
+        if not admit:
+            if not rows:
+                raise InvariantError("the policy asks for a step with nothing in it")
+            return Work(rows, 0, context, longest, steps=(heap[0] >> _ID_BITS) - clock if leaps else 1)
+        ids = self._admitted(admit)
+        output = self._output
+        if admit == 1:
+            i = ids[0]
+            new_tokens = widest = self._prompt[i]
+            heappush(heap, (clock + output[i]) << _ID_BITS | i)
+        else:
+            prompts = [self._prompt[i] for i in ids]
+            new_tokens = sum(prompts)
+            widest = max(prompts) if self._extremes else 0
+            for i in ids:
+                heappush(heap, (clock + output[i]) << _ID_BITS | i)
+        self._joining = ids
+        self.running += admit
+        steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
+        return Work(rows, 0, context, longest, admit, new_tokens, 0, widest, steps, True, False, admit)
+
+    def _start_chunks(self, decision: Step) -> Work:
+        prompt, backlog = self._prompt, self.prefilling
+        longest = self._longest() if self._extremes else 0
+        done: list[int] = []
+        new_tokens = context = widest = 0
+        for request, tokens in decision.prefill:
+            left = backlog.get(request, 0) or self._pick(request)
+            if not 0 < tokens <= left:
+                raise InvariantError(f"the policy prefills {tokens} tokens of request {request}, which has {left} left")
+            new_tokens += tokens
+            context += prompt[request] - left
+            widest = max(widest, tokens)
+            if tokens == left:
+                done.append(request)
+                backlog.pop(request, None)
+            else:
+                backlog[request] = left - tokens
+        heap, clock = self._finishing, self._clock
+        for i in done:
+            heappush(heap, (clock + self._output[i]) << _ID_BITS | i)
+        self._joining, self._named = done, True
+        # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
+        leaps = decision.lasts == "change" and not backlog and not context
+        steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
+        return Work(self._decoding, 0, self._context, longest, len(decision.prefill), new_tokens, context, widest, steps)
+
+    def _joined(self, steps: int, first_end: int) -> int:
+        """The new rows have emitted their first token; returns their tokens in the cache now."""
+        joining, prompt = self._joining, self._prompt
+        count = len(joining)
+        tokens = prompt[joining[0]] if count == 1 else sum([prompt[i] for i in joining])
+        if self._named:
+            self._requests.first_token.update(dict.fromkeys(joining, first_end))
+            self._named = False
+        if self._extremes:
+            joined = self._clock + 1
+            for i in joining:
+                heappush(self._deepest, (joined - prompt[i]) << _ID_BITS | i)
+        self._decoding += count
+        self._joining = ()
+        return tokens + count * (steps - 1)
+
+    def _longest(self) -> int:
+        """Most tokens in the cache of any decoding row: rows age together, so their order never changes."""
+        deepest, finished = self._deepest, self._finished
+        while deepest and finished[deepest[0] & _ID_MASK] >= 0:
+            heappop(deepest)
+        return self._clock - (deepest[0] >> _ID_BITS) if deepest else 0
+
+    # Run to completion.
+
+    def _start_batch(self, decision: Step) -> Work:
+        if self.running or decision.prefill:
+            raise InvariantError(f"the policy starts a batch to completion while {self.running} sequences run")
+        size = decision.admit
+        self._batch = ids = self._admitted(size)
+        self._done = 0
+        if size == 1:
+            i = ids[0]
+            self._left = left = self._output[i]
+            tokens = longest = self._prompt[i]
+        else:
+            prompts = [self._prompt[i] for i in ids]
+            self._left = left = max([self._output[i] for i in ids])
+            tokens = sum(prompts)
+            longest = max(prompts) if self._extremes else 0
+        self._batch_tokens, self._batch_longest = tokens, longest
+        self.running = size
+        if left > 1 and not self._ends_with_batch:
+            self._active = sorted(ids, key=self._output.__getitem__, reverse=True)
+            return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, True, size)
+        return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, False, size)
+
+    def _batch_goes_on(self) -> Work:
+        size, aged = len(self._batch), self._done - 1
+        active = sum(self._output[i] > self._done for i in self._batch)
+        path = self._left > 1 and not self._ends_with_batch
+        context, longest = self._batch_tokens + size * aged, self._batch_longest + aged
+        return Work(active, size - active, context, longest, steps=self._left, cut=False, path=path)
+
+    def _complete_batch(self, steps: int, first_end: int, end: int, path: Sequence[int]) -> int:
+        # Who finishes with the leap that admitted it needs no word: see `Requests`.
+        self._left -= steps
+        done, self._done = self._done, self._done + steps
+        if self._active:
+            ends = path or (end,)
+            output, finished, active = self._output, self._finished, self._active
+            while active and output[active[-1]] <= self._done:
+                i = active.pop()
+                finished[i] = ends[output[i] - done - 1]
+        elif done and not self._left:
+            for i in self._batch:
+                self._finished[i] = end
+        if self._left:
+            return 0
+        self.running = 0
+        return len(self._batch)
+
+    # The queue.
+
+    def _admitted(self, admit: int) -> Sequence[int]:
+        """Take the first waiting requests."""
+        if not 0 < admit <= self.waiting:
+            raise InvariantError(f"the policy admits {admit} of {self.waiting} waiting requests")
+        self.waiting -= admit
+        head = self._head
+        if not self._picked:
+            self._head = head + admit
+            return range(head, head + admit)
+        queue = self.queue()
+        ids = [next(queue) for _ in range(admit)]
+        self._picked.update(ids)
+        self._skip_picked()
+        return ids
+
+    def _pick(self, request: int) -> int:
+        """Take one waiting request, wherever it stands; returns its prompt length."""
+        if not self._head <= request < self._tail or request in self._picked:
+            raise InvariantError(f"the policy starts request {request}, which is not waiting")
+        self._picked.add(request)
+        self._skip_picked()
+        self.waiting -= 1
+        self.running += 1
+        self._requests.scheduled[request] = self.now
+        return self._prompt[request]
+
+    def _skip_picked(self) -> None:
+        picked = self._picked
+        while self._head in picked:
+            picked.remove(self._head)
+            self._head += 1
+
+    def _check_wait(self, decision: Wait) -> Wait:
+        if type(decision) is not Wait:
+            raise InvariantError(f"the policy answers {decision!r}, which is neither a Step nor a Wait")
+        if self.running:
+            raise InvariantError(f"the policy waits while {self.running} sequences could run")
+        if decision.until is not None and decision.until <= self.now:
+            raise InvariantError(f"the policy waits until tick {decision.until} at tick {self.now}")
+        if decision.until is None and self.closed and self.waiting:
+            raise InvariantError(f"the policy waits for ever with {self.waiting} requests waiting and none to come")
+        return decision

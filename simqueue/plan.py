@@ -1,0 +1,76 @@
+"""What passes between a policy, the engine and a cost model: `Wait`, `Step`, `Shape`, `Work`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Lasts = Literal["step", "change", "batch"]
+Release = Literal["batch", "request"]
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Start nothing before a request arrives or tick ``until`` comes (None: only an arrival counts)."""
+
+    until: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """Run a forward pass now. Sequences that decode go on and are not listed.
+
+    Attributes:
+        admit: that many of the waiting requests, first come first served, start with their whole prompts.
+        prefill: or, one by one, ``(request id, tokens)`` of waiting or partly prefilled requests, in that order.
+        lasts: how long the decision holds. ``"step"``: ask again after this step. ``"change"``: plain decoding would
+            follow until a request arrives or finishes. ``"batch"``: these rows run to completion whatever arrives.
+    """
+
+    admit: int = 0
+    prefill: tuple[tuple[int, int], ...] = ()
+    lasts: Lasts = "change"
+
+
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """What a cost model sees of one step; tokens are counted unpadded, contexts before the step.
+
+    Attributes:
+        decode_rows: rows that decode one token each.
+        held_rows: finished rows of a run-to-completion batch, fed one token each.
+        context: tokens in the cache, summed over decoding and held rows.
+        longest: most tokens in the cache of any decoding or held row.
+        prefill_rows: rows that compute prompt tokens.
+        new_tokens: prompt tokens they compute.
+        prefill_context: tokens they already have in the cache, summed.
+        widest: most prompt tokens of any of them.
+    """
+
+    decode_rows: int = 0
+    held_rows: int = 0
+    context: int = 0
+    longest: int = 0
+    prefill_rows: int = 0
+    new_tokens: int = 0
+    prefill_context: int = 0
+    widest: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of every kind: the batch size of the step."""
+        return self.decode_rows + self.held_rows + self.prefill_rows
+
+
+class Work(Shape, frozen=True, gc=False):
+    """A first step of this shape, and how far plain decoding may follow it.
+
+    Attributes:
+        steps: at most this many steps, the first included.
+        cut: stop at the first step boundary at or after an arrival.
+        path: the end of every step is wanted, since requests finish on the way.
+        admitted: how many requests this takes from the head of the queue, with whole prompts.
+    """
+
+    steps: int = 1
+    cut: bool = True
+    path: bool = False
+    admitted: int = 0

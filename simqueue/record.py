@@ -1,0 +1,121 @@
+"""The columns that a run reads and fills: one row a request, one row a leap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.int64]
+
+# Leaps wait as tuples, which are cheap to append, and become a NumPy block before they weigh much.
+_BLOCK = 1 << 14
+
+
+class Requests:
+    """What the engine knows of each request, by id in order of arrival, and what it finds out. Ticks and tokens.
+
+    Plain lists: their items are read from Python twice as fast as those of flat arrays.
+
+    Attributes:
+        arrival: when it reaches the queue.
+        prompt, output: its lengths. ``output`` is for the engine alone; policies never see it.
+        max_output, predicted_output: what policies may see of the output instead, where the workload has it.
+        scheduled, first_token, finished: written by the engine where they do not follow from the leap that admitted
+            the request from the head of the queue (`settle` fills in those that do); -1 until then.
+    """
+
+    def __init__(
+        self,
+        arrival: Column,
+        prompt: Column,
+        output: Column,
+        max_output: Sequence[int] | None = None,
+        predicted_output: Sequence[int] | None = None,
+    ) -> None:
+        self.count = len(arrival)
+        self.arrival: list[int] = arrival.tolist()
+        self.prompt: list[int] = prompt.tolist()
+        self.output: list[int] = output.tolist()
+        self.max_output = max_output
+        self.predicted_output = predicted_output
+        self.scheduled: dict[int, int] = {}
+        self.first_token: dict[int, int] = {}
+        self.finished = [-1] * self.count
+
+
+STEP_FIELDS = ("start", "steps", "first", "total", "admitted", "rows", "context", "longest")
+
+
+class Leaps:
+    """One row a leap: ``steps`` forward passes from ``start``, ``total`` ticks in all.
+
+    ``rows`` decode (or are held), with ``context`` tokens in the cache, ``longest`` in one of them. If the first step
+    prefills it lasts ``first`` ticks (0 otherwise), with ``admitted`` requests from the head of the queue; ``chunks``
+    maps a leap's number to ``(rows, new tokens, context, widest)`` where the policy named what to prefill.
+    """
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, tuple[int, int, int, int]] = {}
+        self._pending: list[tuple[int, ...]] = []
+        self._blocks: list[Column] = []
+        self._flushed = 0
+
+    def add(self, row: tuple[int, ...]) -> None:
+        """Append one leap, in the order of `STEP_FIELDS`."""
+        pending = self._pending
+        pending.append(row)
+        if len(pending) == _BLOCK:
+            self._flush()
+
+    def add_chunks(self, row: tuple[int, ...], chunks: tuple[int, int, int, int]) -> None:
+        """Append one leap whose first step prefills what the policy named."""
+        self.chunks[self._flushed + len(self._pending)] = chunks
+        self.add(row)
+
+    def _flush(self) -> None:
+        count = len(self._pending)
+        flat = np.fromiter(chain.from_iterable(self._pending), np.int64, count * len(STEP_FIELDS))
+        self._blocks.append(flat.reshape(count, len(STEP_FIELDS)))
+        self._flushed += count
+        self._pending.clear()
+
+    def columns(self) -> dict[str, Column]:
+        """The rows as columns."""
+        if self._pending or not self._blocks:
+            self._flush()
+        block = np.concatenate(self._blocks)
+        self._blocks = [block]
+        return {name: block[:, i] for i, name in enumerate(STEP_FIELDS)}
+
+
+def settle(requests: Requests, leaps: dict[str, Column], *, with_batch: bool) -> tuple[Column, Column, Column]:
+    """``(scheduled, first_token, finished)`` of every request, in ticks.
+
+    Requests are admitted from the head of the queue in order of id, so that those that the engine wrote nothing about
+    follow, in order, from the leaps' ``admitted``. ``with_batch``: answers leave when their batch ends.
+    """
+    admitted = leaps["admitted"]
+    leap = np.repeat(np.arange(len(admitted)), admitted)
+    scheduled = _with_written(leaps["start"][leap], requests.scheduled, requests.count)
+    first_token = _with_written((leaps["start"] + leaps["first"])[leap], requests.first_token, requests.count)
+    finished = np.array(requests.finished, np.int64)
+    missing = finished < 0
+    if missing.any():
+        ends = _with_written((leaps["start"] + leaps["total"])[leap], dict.fromkeys(requests.scheduled, 0), len(finished))
+        finished[missing] = ends[missing]
+    return scheduled, finished if with_batch else first_token, finished
+
+
+def _with_written(in_order: Column, written: dict[int, int], count: int) -> Column:
+    if not written:
+        return in_order
+    column = np.empty(count, np.int64)
+    known = np.zeros(count, bool)
+    ids = np.fromiter(written, np.int64, len(written))
+    known[ids] = True
+    column[ids] = np.fromiter(written.values(), np.int64, len(written))
+    column[~known] = in_order
+    return column

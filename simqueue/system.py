@@ -1,0 +1,62 @@
+"""What is evaluated: a policy, the cost of its steps, their noise, and what a server costs beside the model."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from simqueue.checks import at_least, seconds
+from simqueue.cost.base import StepCost
+from simqueue.cost.noise import NoNoise
+from simqueue.policy.base import BatchingPolicy
+from simqueue.units import Grid
+
+
+class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a server costs beside the model, in seconds.
+
+    Attributes:
+        request_path_s: from the client to the queue.
+        handover_s, handover_per_request_s: between a run-to-completion batch and the next decision, the second times
+            the requests in the finished batch.
+        response_path_s: from the end of a step to the client, for every token; part of the service time.
+        timer_late_s: how late a timer fires.
+    """
+
+    request_path_s: float = 0.0
+    handover_s: float = 0.0
+    handover_per_request_s: float = 0.0
+    response_path_s: float = 0.0
+    timer_late_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in self.__struct_fields__:
+            seconds("overheads", key, getattr(self, key))
+
+
+class CostSpec(Protocol):
+    """A cost model as configured, in seconds."""
+
+    def coefficients(self) -> tuple[float, ...]:
+        """What must survive rounding to a grid."""
+
+    def on(self, grid: Grid) -> StepCost:
+        """The same cost in whole ticks."""
+
+
+class System(msgspec.Struct, frozen=True):
+    """One way to serve: hand it to `simqueue.simulate` with a workload.
+
+    ``max_context_tokens`` bounds prompt + output of a request; None takes the profile's bound, if the cost is one.
+    """
+
+    policy: BatchingPolicy
+    cost: CostSpec
+    noise: Any = NoNoise()
+    overheads: Overheads = Overheads()
+    max_context_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_context_tokens is not None:
+            at_least("system", "max_context_tokens", self.max_context_tokens, 2)
