@@ -1,0 +1,368 @@
+"""`Profile`: measured step costs, their file format, and what its tables and curves mean."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from bisect import bisect_left
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from simqueue.errors import OutputError, ProfileError
+from simqueue.profile_checks import problems
+
+SCHEMA = 1
+
+Rule = Literal["ceil", "linear"]
+Runner = Literal["graph", "eager", "samples"]
+Kind = Literal["decode", "prefill", "chunk", "mixed", "total"]
+Row = tuple[float, ...]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every part of a profile: unknown keys are refused."""
+
+
+class Model(_Strict, frozen=True):
+    """What was measured: its context window in tokens, and its size."""
+
+    name: str
+    max_context: int
+    parameters: int
+    layers: int
+    hidden: int
+    dtype: str
+
+
+class Provenance(_Strict, frozen=True):
+    """Where the numbers come from. ``precision`` is the reached relative half-width of the cells' medians."""
+
+    gpu: str
+    driver: str
+    cpu: str
+    python: str
+    torch: str
+    transformers: str
+    dtype: str
+    attention: str
+    weights: str
+    command: str
+    date: str
+    repeats: str
+    precision: str
+    samples: str
+    simqueue: str
+    notes: tuple[str, ...] = ()
+
+
+class DecodeTable(_Strict, frozen=True):
+    """Seconds of a decode step by rows and ``longest``: most tokens in any row's cache before the step.
+
+    ``rule = "ceil"``: sizes are padded up to the next axis value; ``"linear"``: interpolated along both axes.
+    ``seconds`` and ``cv`` (standard deviation / mean over the repeats) are ``[rows][longest]``.
+    """
+
+    rows: tuple[int, ...]
+    longest: tuple[int, ...]
+    rule: Rule
+    seconds: tuple[Row, ...]
+    cv: tuple[Row, ...]
+
+    def at(self, rows: int, longest: int) -> float:
+        """Seconds of a step that decodes ``rows`` rows. Raises ProfileError outside what was measured."""
+        within("rows", rows, self.rows[-1])
+        within("longest", longest, self.longest[-1])
+        columns = [_look(self.longest, column, longest, self.rule) for column in self.seconds]
+        return _look(self.rows, columns, rows, self.rule)
+
+
+class PrefillTable(_Strict, frozen=True):
+    """Seconds of a prefill by rows, ``width`` (most new tokens of any row) and context.
+
+    ``context`` is ``(0,)`` (only prompts from their start) or ``(0, n)``: the second entry holds for rows
+    with any context of 1 to n tokens. ``seconds`` and ``cv`` are ``[rows][width][context]``; None where so
+    many rows of that width are more than one launch: then groups of the most rows measured at that width run
+    one after another.
+    """
+
+    rows: tuple[int, ...]
+    width: tuple[int, ...]
+    context: tuple[int, ...]
+    rule: Rule
+    seconds: tuple[tuple[tuple[float | None, ...], ...], ...]
+    cv: tuple[tuple[tuple[float | None, ...], ...], ...]
+
+    def at(self, rows: int, width: int, context: int = 0) -> float:
+        """Seconds of a prefill of ``rows`` rows. Raises ProfileError outside what was measured."""
+        within("width", width, self.width[-1])
+        within("context", context, self.context[-1], least=0)
+        within("rows", rows, self.rows[-1])
+        layer = min(context, 1)
+        columns = [self._rows(rows, w, layer) for w in range(len(self.width))]
+        return _look(self.width, columns, width, self.rule)
+
+    def launch_rows(self, width_index: int, layer: int) -> int:
+        """How many entries of the rows axis fit one launch at that width."""
+        return sum(plane[width_index][layer] is not None for plane in self.seconds)
+
+    def _rows(self, rows: int, width_index: int, layer: int) -> float:
+        """Whole groups one after another, then what is left."""
+        fits = self.launch_rows(width_index, layer)
+        column = [plane[width_index][layer] or 0.0 for plane in self.seconds[:fits]]
+        groups, left = divmod(rows, self.rows[fits - 1])
+        last = _look(self.rows[:fits], column, left, self.rule) if left else 0.0
+        return groups * column[-1] + last
+
+
+class Noise(_Strict, frozen=True):
+    """How repeats of one step scatter, standardised: ``(t - mean) / standard deviation`` within a cell.
+
+    Quantiles at ``probabilities``, scaled to mean 0 and variance 1, pooled over the decode and over the
+    prefill cells. ``mean_over_median``: the pooled ratio of a cell's mean to its median, which is what tables
+    hold.
+    """
+
+    probabilities: Row
+    decode: Row
+    prefill: Row
+    mean_over_median: float
+
+
+class Errors(_Strict, frozen=True):
+    """Relative error ``predicted / measured - 1`` on held-out cells: median and p95 size, signed mean."""
+
+    median: float
+    p95: float
+    mean: float
+
+
+class Curve(_Strict, frozen=True):
+    """A fitted service-time curve, in seconds::
+
+        max(floor_s, base_s[k] + per_row_s * rows + per_new_token_s[k] * new
+                     + per_context_token_s[k] * context + per_pair_s * pairs)
+
+    decode: ``new = rows``, ``context = rows * longest``, ``pairs = 0``. prefill: ``new = rows * width``,
+    ``context = rows * context``, ``pairs = new * (width / 2 + context)``, the pairs that attention
+    multiplies. totals: ``new`` and ``context`` are summed over the rows, unpadded, and ``pairs = 0``.
+
+    Where they are not empty, rows are first padded up to the next value of ``pad_rows``, longest or width to
+    that of ``pad_length``, a context above 0 to that of ``pad_context``. ``k`` is the first knot at or above
+    ``rows`` (``axis = "rows"``) or ``new`` (``"new_tokens"``), beyond the last knot the last; with ``rule =
+    "linear"`` the coefficients are interpolated between knots. One knot: plain coefficients.
+    ``standard_errors`` has the coefficients' names as keys; ``errors`` the held-out errors of every form
+    tried, and of the table.
+    """
+
+    form: str
+    axis: Literal["rows", "new_tokens"]
+    knots: tuple[int, ...]
+    rule: Rule
+    floor_s: float
+    base_s: Row
+    per_row_s: float
+    per_new_token_s: Row
+    per_context_token_s: Row
+    per_pair_s: float
+    pad_rows: tuple[int, ...]
+    pad_length: tuple[int, ...]
+    pad_context: tuple[int, ...]
+    standard_errors: dict[str, Row]
+    errors: dict[str, Errors]
+    reading: tuple[str, ...]
+
+    def decode(self, rows: int, longest: int) -> float:
+        """Seconds of a decode step."""
+        padded = _pad(self.pad_rows, rows)
+        return self.seconds(padded, padded, padded * _pad(self.pad_length, longest), 0.0)
+
+    def prefill(self, rows: int, width: int, context: int = 0) -> float:
+        """Seconds of one prefill launch."""
+        padded, wide = _pad(self.pad_rows, rows), _pad(self.pad_length, width)
+        behind = _pad(self.pad_context, context) if context else 0
+        return self.seconds(padded, padded * wide, padded * behind, padded * wide * (wide / 2 + behind))
+
+    def seconds(self, rows: float, new_tokens: float, context: float, pairs: float = 0.0) -> float:
+        """Seconds of a step with these totals, padding already counted."""
+        x = rows if self.axis == "rows" else new_tokens
+        base, new, behind = (
+            _clamped(self.knots, column, x, self.rule)
+            for column in (self.base_s, self.per_new_token_s, self.per_context_token_s)
+        )
+        terms = base + self.per_row_s * rows + new * new_tokens + behind * context + self.per_pair_s * pairs
+        return max(self.floor_s, terms)
+
+
+class Curves(_Strict, frozen=True):
+    """Decode and prefill of a measured profile, or ``totals`` of one fitted to somebody's own samples."""
+
+    decode: Curve | None = None
+    prefill: Curve | None = None
+    totals: Curve | None = None
+
+
+class Point(_Strict, frozen=True):
+    """One measured cell: wall clock (median, mean) and device time (median) over ``repeats``.
+
+    ``rows`` of ``width`` new tokens prefill on ``context`` tokens each, and ``decode_rows`` decode with
+    ``longest`` tokens in the cache. Kind "total" has ``width`` = new tokens and ``context``, both summed over
+    the rows.
+    """
+
+    kind: Kind
+    rows: int
+    width: int
+    context: int
+    decode_rows: int
+    longest: int
+    seconds: float
+    mean_s: float
+    device_s: float
+    cv: float
+    repeats: int
+    held_out: bool
+
+
+class Profile(_Strict, frozen=True):
+    """What the steps of one runner of one model on one machine cost; wall clock, host included.
+
+    ``iteration_level``: requests can join and leave between steps. ``mixed_s``: what a step with both prefill
+    and decode costs beyond their sum (may be negative). ``host_s``: host time between steps (wall clock less
+    device time), a part of the seconds in the tables. ``decode`` and ``prefill`` are None for runner
+    "samples".
+    """
+
+    schema: int
+    name: str
+    runner: Runner
+    iteration_level: bool
+    model: Model
+    provenance: Provenance
+    decode: DecodeTable | None
+    prefill: PrefillTable | None
+    mixed_s: float
+    host_s: float
+    noise: Noise | None
+    curves: Curves
+    points: tuple[Point, ...]
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def shipped() -> list[str]:
+    """Names of the profiles that come with the package, sorted."""
+    folder = resources.files("simqueue") / "profiles"
+    return sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json"))
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """The shipped profile of that name, or the one in that file.
+
+    Raises:
+        ProfileError: there is none, it cannot be read, is of another version, or fails a check.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".json" and len(path.parts) == 1 and not path.is_file():
+        path = _shipped_path(str(name_or_path))
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ProfileError(f"profile {path}: cannot be read ({error.strerror})") from None
+    return decode_profile(raw, str(path))
+
+
+def _shipped_path(name: str) -> Path:
+    names = shipped()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"there are {', '.join(names) or 'none'}; or give a path to a .json"
+        )
+        raise ProfileError(f"no shipped profile is named {name!r}: {hint}")
+    return Path(str(resources.files("simqueue") / "profiles" / f"{name}.json"))
+
+
+def decode_profile(raw: bytes, where: str) -> Profile:
+    """A profile from its JSON, every check made. Raises ProfileError."""
+    try:
+        version = msgspec.json.decode(raw, type=_Version).schema
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"profile {where}: is no simqueue profile ({error})") from None
+    except msgspec.DecodeError as error:
+        raise ProfileError(f"profile {where}: is not whole JSON ({error}); write or copy it again") from None
+    if version != SCHEMA:
+        raise ProfileError(
+            f"profile {where}: schema {version}, but this simqueue reads schema {SCHEMA}: calibrate again"
+        )
+    try:
+        profile = msgspec.json.decode(raw, type=Profile)
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"profile {where}: {error}") from None
+    check(profile, where)
+    return profile
+
+
+def save_profile(profile: Profile, path: str | Path) -> None:
+    """Write a profile, aside first and then in place.
+
+    Raises:
+        ProfileError: it is not sound.
+        OutputError: it cannot be written there.
+    """
+    path = Path(path)
+    check(profile, str(path))
+    lines = [
+        f'"{key}": {msgspec.json.encode(getattr(profile, key)).decode()}' for key in profile.__struct_fields__
+    ]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except OSError as error:
+        raise OutputError(f"profile {path}: cannot be written ({error.strerror})") from None
+
+
+def check(profile: Profile, where: str) -> None:
+    """Refuse a profile whose numbers cannot be used. Raises ProfileError naming the field."""
+    if profile.schema != SCHEMA:
+        raise ProfileError(
+            f"profile {where}: schema {profile.schema}, but this simqueue knows schema {SCHEMA}"
+        )
+    for problem in problems(profile):
+        raise ProfileError(f"profile {where}: {problem}")
+
+
+def within(name: str, value: int, most: int, *, least: int = 1) -> None:
+    """Refuse a size outside what was measured. Raises ProfileError naming the range."""
+    if not least <= value <= most:
+        raise ProfileError(f"{name} = {value} is outside what the profile measured ({least} to {most})")
+
+
+def _pad(buckets: Sequence[int], size: int) -> int:
+    """The first bucket that holds ``size``; without buckets, or beyond the last, the size itself."""
+    i = bisect_left(buckets, size)
+    return buckets[i] if i < len(buckets) else size
+
+
+def _look(axis: Sequence[int], column: Sequence[float], x: float, rule: Rule) -> float:
+    if rule == "linear":
+        return float(np.interp(x, axis, column))
+    return column[bisect_left(axis, x)]
+
+
+def _clamped(knots: Sequence[int], column: Sequence[float], x: float, rule: Rule) -> float:
+    return _look(knots, column, min(x, knots[-1]), rule)
