@@ -1,1 +1,66 @@
-"""simqueue: what latency an LLM service will have, before it is deployed."""
+"""simqueue: what latency an LLM service will have, before it is deployed.
+
+The public names below are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simqueue.cost.linear import Affine
+    from simqueue.cost.noise import EmpiricalNoise, ErlangNoise, ExponentialNoise, LognormalNoise, NoNoise
+    from simqueue.cost.profile import Measured
+    from simqueue.errors import SimqueueError
+    from simqueue.policy import Continuous, Dynamic, NoBatching, Static
+    from simqueue.result import Result
+    from simqueue.sim import saturation_rps, simulate
+    from simqueue.system import Overheads, System
+    from simqueue.workload import Workload, WorkloadSpec, make_workload
+
+_HOMES = {
+    "simqueue.cost.linear": ("Affine",),
+    "simqueue.cost.noise": ("EmpiricalNoise", "ErlangNoise", "ExponentialNoise", "LognormalNoise", "NoNoise"),
+    "simqueue.cost.profile": ("Measured",),
+    "simqueue.errors": ("SimqueueError",),
+    "simqueue.policy": ("Continuous", "Dynamic", "NoBatching", "Static"),
+    "simqueue.result": ("Result",),
+    "simqueue.sim": ("saturation_rps", "simulate"),
+    "simqueue.system": ("Overheads", "System"),
+    "simqueue.workload": ("Workload", "WorkloadSpec", "make_workload"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Affine",
+    "Continuous",
+    "Dynamic",
+    "EmpiricalNoise",
+    "ErlangNoise",
+    "ExponentialNoise",
+    "LognormalNoise",
+    "Measured",
+    "NoBatching",
+    "NoNoise",
+    "Overheads",
+    "Result",
+    "SimqueueError",
+    "Static",
+    "System",
+    "Workload",
+    "WorkloadSpec",
+    "make_workload",
+    "saturation_rps",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'simqueue' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

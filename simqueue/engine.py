@@ -180,7 +180,9 @@ class Engine:
         # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
         leaps = decision.lasts == "change" and not backlog and not context
         steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
-        return Work(self._decoding, 0, self._context, longest, len(decision.prefill), new_tokens, context, widest, steps)
+        return Work(
+            self._decoding, 0, self._context, longest, len(decision.prefill), new_tokens, context, widest, steps
+        )
 
     def _joined(self, steps: int, first_end: int) -> int:
         """The new rows have emitted their first token; returns their tokens in the cache now."""
@@ -288,8 +290,8 @@ class Engine:
             picked.remove(self._head)
             self._head += 1
 
-    def _check_wait(self, decision: Wait) -> Wait:
-        if type(decision) is not Wait:
+    def _check_wait(self, decision: object) -> Wait:
+        if not isinstance(decision, Wait):
             raise InvariantError(f"the policy answers {decision!r}, which is neither a Step nor a Wait")
         if self.running:
             raise InvariantError(f"the policy waits while {self.running} sequences could run")

@@ -190,13 +190,16 @@ class Curve(_Strict, frozen=True):
 
     def seconds(self, rows: float, new_tokens: float, context: float, pairs: float = 0.0) -> float:
         """Seconds of a step with these totals, padding already counted."""
+        return max(self.floor_s, self.line(rows, new_tokens, context, pairs))
+
+    def line(self, rows: float, new_tokens: float, context: float, pairs: float = 0.0) -> float:
+        """The same without the floor: for given rows and new tokens linear in the context."""
         x = rows if self.axis == "rows" else new_tokens
         base, new, behind = (
             _clamped(self.knots, column, x, self.rule)
             for column in (self.base_s, self.per_new_token_s, self.per_context_token_s)
         )
-        terms = base + self.per_row_s * rows + new * new_tokens + behind * context + self.per_pair_s * pairs
-        return max(self.floor_s, terms)
+        return base + self.per_row_s * rows + new * new_tokens + behind * context + self.per_pair_s * pairs
 
 
 class Curves(_Strict, frozen=True):

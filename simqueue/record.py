@@ -104,7 +104,9 @@ def settle(requests: Requests, leaps: dict[str, Column], *, with_batch: bool) ->
     finished = np.array(requests.finished, np.int64)
     missing = finished < 0
     if missing.any():
-        ends = _with_written((leaps["start"] + leaps["total"])[leap], dict.fromkeys(requests.scheduled, 0), len(finished))
+        ends = _with_written(
+            (leaps["start"] + leaps["total"])[leap], dict.fromkeys(requests.scheduled, 0), len(finished)
+        )
         finished[missing] = ends[missing]
     return scheduled, finished if with_batch else first_token, finished
 

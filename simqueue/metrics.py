@@ -1,0 +1,75 @@
+"""Figures of merit as pure functions of columns (definitions in docs/design.md). Ticks in, seconds out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.units import Grid
+
+PERCENTILES = (50, 90, 95, 99)
+Stats = dict[str, float]
+
+
+def quantiles(ordered: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[Any]:
+    """The inverted empirical distribution (type 1 of Hyndman and Fan, 1996) of sorted values."""
+    ranks = np.ceil(shares * len(ordered) - 1e-9).astype(np.int64) - 1
+    return np.asarray(ordered[np.clip(ranks, 0, len(ordered) - 1)])
+
+
+def stats(values: NDArray[Any], unit: float = 1.0) -> Stats | None:
+    """Mean, percentiles and maximum of ``values / unit``; None where there are no values."""
+    if not len(values):
+        return None
+    ordered = np.sort(values)
+    cuts = quantiles(ordered, np.array(PERCENTILES) / 100)
+    named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
+    return {"mean": float(np.mean(values, dtype=np.float64) / unit), **named, "max": float(ordered[-1] / unit)}
+
+
+def weighted_stats(values: NDArray[np.int64], weights: NDArray[np.int64], unit: float) -> Stats | None:
+    """The same for a value that occurs ``weights`` times."""
+    kept = weights > 0
+    if not kept.any():
+        return None
+    values, weights = values[kept], weights[kept]
+    order = np.argsort(values, kind="stable")
+    ordered, reached = values[order], np.cumsum(weights[order])
+    total = int(reached[-1])
+    ranks = [max(1, int(np.ceil(p / 100 * total - 1e-9))) for p in PERCENTILES]
+    cuts = ordered[np.searchsorted(reached, ranks)]
+    named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
+    mean = float(np.dot(values.astype(np.float64), weights) / total / unit)
+    return {"mean": mean, **named, "max": float(ordered[-1] / unit)}
+
+
+def batch_sizes(rows: NDArray[np.int64], steps: NDArray[np.int64]) -> Stats:
+    """Mean over steps, and as seen by a request: the sum of squares over the sum (each row weighs its own step)."""
+    total = float(np.dot(rows, steps))
+    return {"mean_per_step": total / float(steps.sum()), "mean_per_request": float(np.dot(rows**2, steps)) / total}
+
+
+def token_gaps(
+    step_end: NDArray[np.int64], first_token: NDArray[np.int64], finished: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``(gap, how often)`` for each step after the first: every request emits at every step end from its first
+    token to its last, so that the gaps between tokens are those between step ends, weighted by who emits."""
+    begins = np.searchsorted(step_end, first_token)
+    ends = np.searchsorted(step_end, finished)
+    change = np.bincount(begins + 1, minlength=len(step_end) + 2) - np.bincount(ends + 1, minlength=len(step_end) + 2)
+    emitting = np.cumsum(change)[: len(step_end)]
+    return np.diff(step_end), emitting[1:]
+
+
+def waiting_over_time(
+    arrival: NDArray[np.int64], scheduled: NDArray[np.int64], grid: Grid
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """``(time in seconds, number waiting from then on)`` at every instant at which it changes."""
+    times = np.concatenate((arrival, scheduled))
+    change = np.repeat(np.array([1, -1]), len(arrival))
+    order = np.lexsort((-change, times))
+    at, count = times[order], np.cumsum(change[order])
+    last = np.append(at[1:] != at[:-1], True)
+    return grid.seconds(at[last]), count[last]

@@ -1,0 +1,231 @@
+"""`Result`: what came out of a run, as columns, and the figures of merit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue import metrics
+from simqueue.record import Column
+from simqueue.units import Grid
+from simqueue.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. Times are ticks of ``grid``; the id of a request is its row in ``workload``.
+
+    Attributes:
+        workload: what arrived.
+        grid: the time grid.
+        arrival, scheduled, first_token, finished: int64 ``(requests,)``. Tokens and answers count as there when they
+            are at the client, ``delivery`` ticks after their step end.
+        leaps: int64 columns, one row a leap: ``start, steps, first, total, rows, context, longest`` as in
+            `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step.
+        delivery: the response path.
+        with_batch: answers leave when their batch ends, so that TPOT and ITL do not exist.
+        warmup: the first so many requests by arrival are left out of every figure.
+        durations: makes the duration of every step, one by one.
+        saturation_rps: makes the saturation throughput of this system on this workload, in requests per second.
+        provenance: what was run, in JSON's types.
+    """
+
+    workload: Workload
+    grid: Grid
+    arrival: Column
+    scheduled: Column
+    first_token: Column
+    finished: Column
+    leaps: Mapping[str, Column] = field(repr=False)
+    delivery: int
+    with_batch: bool
+    warmup: int
+    durations: Callable[[], Column] = field(repr=False)
+    saturation_rps: Callable[[], float] = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    # Ticks, per request.
+
+    @property
+    def queueing(self) -> Column:
+        """First scheduled - arrival."""
+        return self.scheduled - self.arrival
+
+    @property
+    def service(self) -> Column:
+        """Finished - first scheduled."""
+        return self.finished - self.scheduled
+
+    @property
+    def response(self) -> Column:
+        """Finished - arrival: queueing + service, exactly."""
+        return self.finished - self.arrival
+
+    @property
+    def ttft(self) -> Column:
+        """First token - arrival."""
+        return self.first_token - self.arrival
+
+    @cached_property
+    def step_ends(self) -> Column:
+        """The end of every step, in ticks: leaps expanded."""
+        leaps, durations = self.leaps, self.durations()
+        first = np.cumsum(leaps["steps"]) - leaps["steps"]
+        passed = np.cumsum(durations)
+        before = passed[first] - durations[first] if len(first) else passed
+        return np.repeat(leaps["start"] - before, leaps["steps"]) + passed
+
+    # Figures.
+
+    @cached_property
+    def unstable(self) -> bool:
+        """Whether the offered load is at or above the saturation throughput: no steady state exists to be measured."""
+        rate = self.workload.rate
+        return bool(rate >= self.saturation_rps() * (1 - 1e-9))
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
+        counted = slice(self.warmup, None)
+        grid, unit = self.grid, float(self.grid.ticks_per_s)
+        start, end = int(self.arrival[counted][0]), int(self.finished[counted].max())
+        span_s = (end - start) / unit
+        count = len(self.arrival) - self.warmup
+        begun = self.leaps["start"]
+        busy = np.minimum(begun + self.leaps["total"], end) - np.maximum(begun, start)
+        times, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
+        return {
+            "requests": count,
+            "unstable": self.unstable,
+            "throughput_rps": count / span_s,
+            "utilisation": float(np.maximum(busy, 0).sum() / unit / span_s),
+            "batch_size": self._batch_size(start),
+            "queueing_s": metrics.stats(self.queueing[counted], unit),
+            "service_s": metrics.stats(self.service[counted], unit),
+            "response_s": metrics.stats(self.response[counted], unit),
+            "ttft_s": metrics.stats(self.ttft[counted], unit),
+            "tpot_s": self._tpot(unit),
+            "itl_s": self._itl(unit),
+            "waiting": {
+                "mean": float(self.queueing[counted].sum(dtype=np.float64) / unit / span_s),
+                "max": int(waiting.max()),
+            },
+            "saturation_rps": self.saturation_rps(),
+            "offered_rps": self.workload.rate,
+            "dropped": self.workload.meta["dropped"],
+            "clipped": self.workload.meta["clipped"],
+            "prompt_clipped_share": self.workload.meta["prompt_clipped_share"],
+            "output_clipped_share": self.workload.meta["output_clipped_share"],
+        }
+
+    def waiting(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """``(seconds, number waiting from then on)``, requests that have arrived and never ran, over time."""
+        return metrics.waiting_over_time(self.arrival, self.scheduled, self.grid)
+
+    def _batch_size(self, start: int) -> dict[str, float]:
+        leaps = self.leaps
+        kept = leaps["start"] >= start
+        rows = (leaps["rows"] + leaps["prefill_rows"])[kept]
+        return metrics.batch_sizes(rows, leaps["steps"][kept])
+
+    @property
+    def tpot(self) -> NDArray[np.float64]:
+        """(Finished - first token) / (output tokens - 1) in ticks, of every request; NaN where it does not exist."""
+        gaps = self.workload.output_tokens - 1
+        exists = (gaps > 0) & (not self.with_batch)
+        return np.divide(self.finished - self.first_token, gaps, out=np.full(len(gaps), np.nan), where=exists)
+
+    def _tpot(self, unit: float) -> metrics.Stats | None:
+        tpot = self.tpot[self.warmup :]
+        return metrics.stats(tpot[~np.isnan(tpot)], unit)
+
+    def _itl(self, unit: float) -> metrics.Stats | None:
+        streams = self.workload.output_tokens[self.warmup :] > 1
+        if self.with_batch or not streams.any():
+            return None
+        first, last = (column[self.warmup :][streams] - self.delivery for column in (self.first_token, self.finished))
+        return metrics.weighted_stats(*metrics.token_gaps(self.step_ends, first, last), unit)
+
+    # Tables.
+
+    def requests(self) -> dict[str, NDArray[Any]]:
+        """One row a request: seconds, tokens, the exact ticks, and the workload's further columns."""
+        grid = self.grid
+        seconds = {
+            "arrival_s": self.workload.arrival_s,
+            "queueing_s": grid.seconds(self.queueing),
+            "service_s": grid.seconds(self.service),
+            "response_s": grid.seconds(self.response),
+            "ttft_s": grid.seconds(self.ttft),
+            "tpot_s": self.tpot / grid.ticks_per_s,
+            "delivery_s": np.full(len(self.arrival), self.delivery / grid.ticks_per_s),
+        }
+        ticks = {f"{name}_ticks": getattr(self, name) for name in ("arrival", "scheduled", "first_token", "finished")}
+        tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
+        return {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks, **self.workload.extra}
+
+    def steps(self) -> dict[str, NDArray[Any]]:
+        """One row a step, leaps expanded: start and duration in seconds, and rows that decode, are held and prefill."""
+        leaps, ends, durations = self.leaps, self.step_ends, self.durations()
+        count = leaps["steps"]
+        age = np.arange(len(ends)) - np.repeat(np.cumsum(count) - count, count)
+        prefills = np.repeat(leaps["first"] > 0, count) & (age == 0)
+        size = np.repeat(leaps["rows"] + leaps["prefill_rows"], count)
+        prefill_rows = np.where(prefills, np.repeat(leaps["prefill_rows"], count), 0)
+        held = size - prefill_rows - self._emitting(ends)
+        return {
+            "start_s": self.grid.seconds(ends - durations),
+            "duration_s": self.grid.seconds(durations),
+            "batch_size": size,
+            "prefill_rows": prefill_rows,
+            "new_tokens": np.where(prefills, np.repeat(leaps["new_tokens"], count), 0),
+            "held_rows": held,
+            "decode_rows": size - prefill_rows - held,
+        }
+
+    def _emitting(self, ends: Column) -> Column:
+        """Rows that emit a token after their first at each step end."""
+        first = np.searchsorted(ends, self._prefilled())
+        steps = self.workload.output_tokens - 1
+        size = len(ends) + 2
+        change = np.bincount(first + 1, minlength=size) - np.bincount(first + 1 + steps, minlength=size)
+        return np.asarray(np.cumsum(change)[: len(ends)], np.int64)
+
+    def _prefilled(self) -> Column:
+        """The end of the step in which each request's prompt was done, also where the answer leaves later."""
+        if not self.with_batch:
+            return self.first_token - self.delivery
+        starts = self.leaps["start"]
+        leap = np.searchsorted(starts, self.scheduled)
+        return np.asarray((starts + self.leaps["first"])[leap])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`requests` as a data frame (needs pandas)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.requests())
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``requests.parquet``, ``steps.parquet`` (one row a leap) and ``summary.json`` with provenance.
+
+        Raises:
+            OutputError: the folder holds something else or cannot be written; nothing is half-written.
+        """
+        from simqueue.results import write
+
+        write(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """What `save` wrote. Raises OutputError if that is not in the folder, or not whole."""
+        from simqueue.results import read
+
+        return cls(**read(Path(folder)))

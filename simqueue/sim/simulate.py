@@ -1,0 +1,199 @@
+"""`simulate`: a workload through a system in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.checks import at_least
+from simqueue.cost.base import UNLIMITED, StepCost
+from simqueue.cost.noise import EmpiricalNoise, NoisyCost, NoNoise, Spread
+from simqueue.cost.profile import Measured
+from simqueue.engine import Engine
+from simqueue.errors import ConfigError, ProfileError
+from simqueue.provenance import provenance
+from simqueue.record import Column, Leaps, Requests, settle
+from simqueue.result import Result
+from simqueue.sim.driver import Delays, drive
+from simqueue.sim.steps import expand, with_prefill
+from simqueue.system import System
+from simqueue.units import Grid, grid_for
+from simqueue.workload import Workload
+
+# Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
+_NOISE = 1 << 16
+# So many requests tell the saturation throughput to about half a percent.
+_SATURATING = 20_000
+
+
+class Bound(NamedTuple):
+    """A system on a time grid."""
+
+    system: System
+    grid: Grid
+    cost: StepCost
+    spread: Spread | None
+    seed: np.random.SeedSequence
+
+
+def simulate(
+    workload: Workload, system: System, *, seed: int = 0, warmup: int = 0, longest_leap: int = UNLIMITED
+) -> Result:
+    """Run ``workload`` through ``system`` until every request has finished.
+
+    Args:
+        workload: what arrives.
+        system: policy, cost, noise, overheads.
+        seed: of the noise (the workload has its own draws).
+        warmup: leave the first so many requests by arrival out of every figure.
+        longest_leap: at most so many steps an event; 1 steps one by one, with the same result.
+
+    Raises:
+        ConfigError: the parts do not go together, or the run does not fit 64-bit time.
+        ProfileError: a step is outside what the profile measured.
+        WorkloadError: a request does not fit the model's context.
+        InvariantError: the policy breaks the contract of the scheduling core.
+    """
+    workload = _fitted(workload, system)
+    at_least("run", "warmup", warmup, 0)
+    if warmup >= len(workload):
+        raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
+    bound = bind(system, workload, seed)
+    client_arrival = bound.grid.column(workload.arrival_s)
+    requests, leaps = _run(bound, workload, client_arrival, longest_leap)
+    with_batch = getattr(system.policy, "release", "request") == "batch"
+    columns = leaps.columns()
+    scheduled, first_token, finished = settle(requests, columns, with_batch=with_batch)
+    delivery = bound.grid.ticks(system.overheads.response_path_s)
+    table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
+    return Result(
+        workload=workload,
+        grid=bound.grid,
+        arrival=client_arrival,
+        scheduled=scheduled,
+        first_token=first_token + delivery,
+        finished=finished + delivery,
+        leaps=table,
+        delivery=delivery,
+        with_batch=with_batch,
+        warmup=warmup,
+        durations=lambda: expand(table, bound.cost, bound.spread, bound.seed),
+        saturation_rps=cache(lambda: saturation_rps(workload, system)),
+        provenance=provenance(workload, system, seed, bound.grid),
+    )
+
+
+def saturation_rps(workload: Workload, system: System) -> float:
+    """Requests per second that ``system`` finishes when every request waits from the start.
+
+    Taken between the first tenth of the requests and the last admission, so that neither the filling nor the draining
+    counts; noise has mean 1 and is left out. At most 20,000 requests of ``workload`` are used.
+    """
+    workload = _fitted(workload, system).head(min(len(workload), _SATURATING))
+    try:
+        return _saturate(workload, system)
+    except ProfileError:
+        # Unlimited batches leave what was measured; where the capacity lies is then an extrapolation.
+        cost = system.cost
+        if not isinstance(cost, Measured) or cost.extrapolate:
+            raise
+        return _saturate(workload, msgspec.structs.replace(system, cost=cost.extrapolated()))
+
+
+def _saturate(workload: Workload, system: System) -> float:
+    quiet = msgspec.structs.replace(system, noise=NoNoise())
+    bound = bind(quiet, workload, 0)
+    requests, leaps = _run(bound, workload, np.zeros(len(workload), np.int64), UNLIMITED)
+    scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
+    ordered = np.sort(finished)
+    begin = ordered[len(ordered) // 10]
+    end = ordered[np.searchsorted(ordered, scheduled.max(), "right") - 1]
+    if end <= begin:
+        return len(ordered) / float(bound.grid.seconds(ordered[-1]))
+    done = np.searchsorted(ordered, end, "right") - np.searchsorted(ordered, begin, "right")
+    return float(done / bound.grid.seconds(end - begin))
+
+
+def bind(system: System, workload: Workload, seed: int) -> Bound:
+    """Put a system on the grid that its costs and this workload's length need. Raises ConfigError."""
+    _check(system)
+    last_s = float(workload.arrival_s[-1])
+    grid = grid_for(system.cost.coefficients(), 4 * last_s)
+    if grid.horizon_s < last_s:
+        raise ConfigError(
+            f"the last arrival, at {last_s:.3g} s, is beyond the {grid.horizon_s:.3g} s that 64-bit time holds on a "
+            "grid fine enough for this cost: use fewer requests or a higher rate"
+        )
+    cost = system.cost.on(grid)
+    spread = _spread(system)
+    noise_seed = np.random.SeedSequence(seed, spawn_key=(_NOISE, 0))
+    return Bound(system, grid, cost, spread, noise_seed)
+
+
+def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -> tuple[Requests, Leaps]:
+    ticks, over = bound.grid.ticks, bound.system.overheads
+    extra = workload.extra
+    requests = Requests(
+        arrival + ticks(over.request_path_s),
+        workload.prompt_tokens,
+        workload.output_tokens,
+        _tokens(extra.get("max_output_tokens")),
+        _tokens(extra.get("predicted_output_tokens")),
+    )
+    cost = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
+    engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
+    delays = Delays(ticks(over.handover_s), ticks(over.handover_per_request_s), ticks(over.timer_late_s))
+    try:
+        return requests, drive(engine, requests, cost, delays, longest_leap=longest_leap)
+    except OverflowError:
+        raise ConfigError(
+            f"the run lasts longer than the {bound.grid.horizon_s:.3g} s that 64-bit time holds on the grid of this "
+            "cost: use fewer requests"
+        ) from None
+
+
+def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
+    return None if column is None else column.tolist()
+
+
+def _spread(system: System) -> Spread | None:
+    noise = system.noise
+    if isinstance(noise, NoNoise):
+        return None
+    if not isinstance(noise, EmpiricalNoise):
+        return Spread(noise.draw)
+    if not isinstance(system.cost, Measured):
+        raise ConfigError('noise empirical: only a measured cost has residuals: use cost = { kind = "profile", ... }')
+    return system.cost.spread()
+
+
+def _check(system: System) -> None:
+    joins = getattr(system.policy, "iteration_level", True)
+    if not joins:
+        return
+    if isinstance(system.cost, Measured) and not system.cost.profile.iteration_level:
+        raise ConfigError(
+            f"profile {system.cost.profile.name} was measured with the {system.cost.profile.runner} runner, whose "
+            "requests cannot join or leave between steps: use a graph profile, or a run-to-completion policy"
+        )
+    over = system.overheads
+    if over.handover_s or over.handover_per_request_s:
+        raise ConfigError(
+            "overheads: handover_s and handover_per_request_s stand between run-to-completion batches; a policy that "
+            "works step by step has none: put the time between its steps into the cost"
+        )
+
+
+def _fitted(workload: Workload, system: System) -> Workload:
+    limit = system.max_context_tokens
+    if limit is None and isinstance(system.cost, Measured) and not system.cost.extrapolate:
+        limit = system.cost.profile.model.max_context
+    if limit is None:
+        return workload
+    arrivals = (workload.meta["spec"] or {}).get("arrivals", {})
+    return workload.fit_context(limit, arrivals.get("overlong", "error"))

@@ -1,0 +1,64 @@
+"""Leaps made whole again: what their first steps prefilled, and how long every single step lasted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from simqueue.cost.base import StepCost
+from simqueue.cost.noise import Spread, all_draws
+from simqueue.record import Column
+
+
+def with_prefill(
+    leaps: Mapping[str, Column],
+    chunks: Mapping[int, tuple[int, int, int, int]],
+    prompt: Column,
+    named: Collection[int],
+) -> dict[str, Column]:
+    """Add ``prefill_rows, new_tokens, prefill_context, widest``: of the requests that a leap admitted from the head
+    of the queue, which follow each other in order of id, or of what the policy named."""
+    rows = leaps["admitted"].copy()
+    if named:
+        in_order = np.ones(len(prompt), bool)
+        in_order[np.fromiter(named, np.int64, len(named))] = False
+        prompt = prompt[in_order]
+    tokens, context, widest = (np.zeros(len(rows), np.int64) for _ in range(3))
+    admits = rows > 0
+    starts = (np.cumsum(rows) - rows)[admits]
+    if len(starts):
+        tokens[admits] = np.add.reduceat(prompt, starts)
+        widest[admits] = np.maximum.reduceat(prompt, starts)
+    if chunks:
+        at = np.fromiter(chunks, np.int64, len(chunks))
+        rows[at], tokens[at], context[at], widest[at] = np.array(list(chunks.values()), np.int64).T
+    kept = {name: column for name, column in leaps.items() if name != "admitted"}
+    return {**kept, "prefill_rows": rows, "new_tokens": tokens, "prefill_context": context, "widest": widest}
+
+
+def expand(leaps: Mapping[str, Column], cost: StepCost, spread: Spread | None, seed: np.random.SeedSequence) -> Column:
+    """The duration of every step, in ticks: the very ones that were run."""
+    steps, first = leaps["steps"], leaps["first"]
+    begins = np.cumsum(steps) - steps
+    prefills = first > 0
+    durations = np.zeros(int(steps.sum()), np.int64)
+    durations[begins[prefills]] = first[prefills]
+    # The plain decode steps: all of a leap, or all but a first one that prefills.
+    count = steps - prefills
+    skip = prefills.astype(np.int64)
+    rows, longest = leaps["rows"], leaps["longest"]
+    after = rows + np.where(prefills, leaps["prefill_rows"], 0)
+    context = leaps["context"] + np.where(prefills, rows + leaps["new_tokens"], 0)
+    longest = np.where(prefills, np.maximum(longest + 1, leaps["widest"]), longest)
+    age = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    rows_now = np.repeat(after, count)
+    longest_now = np.repeat(longest, count) + age
+    decode = cost.column(rows_now, np.repeat(context, count) + rows_now * age, longest_now)
+    at = np.repeat(begins + skip, count) + age
+    if spread is not None:
+        draws = all_draws(spread, seed, len(durations))[at]
+        noisy = (decode * spread.column(rows_now, longest_now, draws) + 0.5).astype(np.int64)
+        decode = np.maximum(noisy, 1)
+    durations[at] = decode
+    return durations
