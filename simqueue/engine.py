@@ -146,7 +146,7 @@ class Engine:
             new_tokens = widest = self._prompt[i]
             heappush(heap, (clock + output[i]) << _ID_BITS | i)
         else:
-            prompts = [self._prompt[i] for i in ids]
+            prompts = _of(ids, self._prompt)
             new_tokens = sum(prompts)
             widest = max(prompts) if self._extremes else 0
             for i in ids:
@@ -188,7 +188,7 @@ class Engine:
         """The new rows have emitted their first token; returns their tokens in the cache now."""
         joining, prompt = self._joining, self._prompt
         count = len(joining)
-        tokens = prompt[joining[0]] if count == 1 else sum([prompt[i] for i in joining])
+        tokens = prompt[joining[0]] if count == 1 else sum(_of(joining, prompt))
         if self._named:
             self._requests.first_token.update(dict.fromkeys(joining, first_end))
             self._named = False
@@ -215,21 +215,21 @@ class Engine:
         size = decision.admit
         self._batch = ids = self._admitted(size)
         self._done = 0
+        self.running = size
         if size == 1:
             i = ids[0]
             self._left = left = self._output[i]
             tokens = longest = self._prompt[i]
         else:
-            prompts = [self._prompt[i] for i in ids]
-            self._left = left = max([self._output[i] for i in ids])
+            prompts = _of(ids, self._prompt)
+            self._left = left = max(_of(ids, self._output))
             tokens = sum(prompts)
             longest = max(prompts) if self._extremes else 0
         self._batch_tokens, self._batch_longest = tokens, longest
-        self.running = size
-        if left > 1 and not self._ends_with_batch:
+        path = left > 1 and not self._ends_with_batch
+        if path:
             self._active = sorted(ids, key=self._output.__getitem__, reverse=True)
-            return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, True, size)
-        return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, False, size)
+        return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, path, size)
 
     def _batch_goes_on(self) -> Work:
         size, aged = len(self._batch), self._done - 1
@@ -300,3 +300,8 @@ class Engine:
         if decision.until is None and self.closed and self.waiting:
             raise InvariantError(f"the policy waits for ever with {self.waiting} requests waiting and none to come")
         return decision
+
+
+def _of(ids: Sequence[int], column: list[int]) -> list[int]:
+    """The column's items at these ids."""
+    return column[ids.start : ids.stop] if isinstance(ids, range) else [column[i] for i in ids]
