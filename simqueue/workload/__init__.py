@@ -1,0 +1,26 @@
+"""What arrives: arrival processes, token lengths, traces, and the columns they make."""
+
+from simqueue.workload.arrivals import Arrivals, Constant, Gamma, Overlong, Poisson, Trace
+from simqueue.workload.lengths import Empirical, Fixed, Geometric, Lengths, Lognormal, Uniform
+from simqueue.workload.mmpp import MMPP
+from simqueue.workload.spec import WorkloadSpec
+from simqueue.workload.workload import Workload, make_workload
+
+__all__ = [
+    "MMPP",
+    "Arrivals",
+    "Constant",
+    "Empirical",
+    "Fixed",
+    "Gamma",
+    "Geometric",
+    "Lengths",
+    "Lognormal",
+    "Overlong",
+    "Poisson",
+    "Trace",
+    "Uniform",
+    "Workload",
+    "WorkloadSpec",
+    "make_workload",
+]

@@ -1,0 +1,128 @@
+"""Arrival processes: when requests come. Each is one frozen record, and one TOML table by its ``kind``."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Self, get_args
+
+import msgspec
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from simqueue.errors import WorkloadError
+from simqueue.workload.checks import MAX_CV, require_positive, require_within
+from simqueue.workload.mmpp import MMPP
+from simqueue.workload.streams import Streams
+
+Overlong = Literal["error", "drop", "clip"]
+
+
+class _Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
+    """Independent gaps of one distribution; the first arrival comes one gap after 0."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        require_positive(
+            f"{self.__struct_config__.tag} arrivals", "rate", self.rate, "give the mean requests per second"
+        )
+
+    @property
+    def mean_rate(self) -> float:
+        """Mean requests per second."""
+        return self.rate
+
+    def times(self, requests: int, streams: Streams) -> NDArray[np.float64]:
+        """The first ``requests`` arrival times in seconds."""
+        return np.cumsum(self._unit_gaps(requests, streams.gaps)) / self.rate
+
+    def scaled(self, factor: float) -> Self:
+        """The same process at ``factor`` times the rate."""
+        return msgspec.structs.replace(self, rate=self.rate * factor)
+
+    def rescale(self, arrival_s: NDArray[np.float64], factor: float, streams: Streams) -> NDArray[np.float64]:
+        """What ``arrival_s``, drawn from this process, would be at ``factor`` times its rate."""
+        return arrival_s / factor
+
+    def _unit_gaps(self, requests: int, rng: Generator) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+
+class Constant(_Renewal, frozen=True, tag="constant"):
+    """One request every ``1 / rate`` seconds."""
+
+    def _unit_gaps(self, requests: int, rng: Generator) -> NDArray[np.float64]:
+        return np.ones(requests)
+
+
+class Poisson(_Renewal, frozen=True, tag="poisson"):
+    """Exponential gaps with mean ``1 / rate`` seconds."""
+
+    def _unit_gaps(self, requests: int, rng: Generator) -> NDArray[np.float64]:
+        return rng.standard_exponential(requests)
+
+
+class Gamma(_Renewal, frozen=True, tag="gamma"):
+    """Gamma gaps with mean ``1 / rate`` seconds and coefficient of variation ``cv``: above 1 they are bursty.
+
+    ``burstiness = 1 / cv**2``, the gamma shape, is the other spelling; give exactly one of the two.
+    """
+
+    cv: float | None = None
+    burstiness: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.cv is None) == (self.burstiness is None):
+            raise WorkloadError(
+                f"gamma arrivals: cv = {self.cv!r} and burstiness = {self.burstiness!r}; "
+                "give exactly one of them (burstiness = 1 / cv**2)"
+            )
+        remedy = "for evenly spaced requests use kind = 'constant'"
+        if self.cv is not None:
+            require_within("gamma arrivals", "cv", self.cv, 1 / MAX_CV, MAX_CV, remedy)
+        if self.burstiness is not None:
+            require_within("gamma arrivals", "burstiness", self.burstiness, MAX_CV**-2, MAX_CV**2, remedy)
+
+    @property
+    def shape(self) -> float:
+        """Shape of the gamma law of the gaps, ``1 / cv**2`` (its variance over squared mean is 1 / shape)."""
+        if self.burstiness is not None:
+            return self.burstiness
+        assert self.cv is not None  # exactly one of them is given
+        return self.cv**-2
+
+    def _unit_gaps(self, requests: int, rng: Generator) -> NDArray[np.float64]:
+        return rng.standard_gamma(self.shape, requests) / self.shape
+
+
+class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="trace"):
+    """Arrivals and lengths from a CSV file, plain or ``.gz``:
+    ``arrival_s,prompt_tokens,output_tokens[,more]``.
+
+    ``overlong`` says what becomes of a row longer than the model's context: ``"error"``, ``"drop"`` (left
+    out) or ``"clip"`` (the output kept, the prompt cut). A relative path starts from the scenario file's
+    folder.
+    """
+
+    path: str
+    overlong: Overlong = "error"
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
+        require_overlong("trace arrivals", self.overlong)
+
+    @property
+    def mean_rate(self) -> None:
+        """Known only when the file has been read: see ``Workload.rate``."""
+        return None
+
+
+Arrivals = Constant | Poisson | Gamma | MMPP | Trace
+
+
+def require_overlong(what: str, rule: str) -> None:
+    """Refuse everything but one of the three rules for rows longer than the model's context."""
+    if rule not in get_args(Overlong):
+        raise WorkloadError(f"{what}: overlong = {rule!r} is no rule; use 'error', 'drop' or 'clip'")

@@ -1,0 +1,29 @@
+"""Independent random streams, one for each purpose, all from one seed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numpy.random import PCG64, Generator, SeedSequence
+
+from simqueue.workload.checks import require_whole
+
+
+class Streams(NamedTuple):
+    """One generator for each purpose, so that changing what one of them draws leaves the others alone.
+
+    A new purpose goes at the end: a child of a seed sequence depends on its place.
+    """
+
+    gaps: Generator
+    stays: Generator
+    jumps: Generator
+    prompts: Generator
+    outputs: Generator
+
+
+def streams(seed: int) -> Streams:
+    """Fresh streams for ``seed``, a whole number from 0 to 2**63 - 1."""
+    require_whole("workload", "seed", seed, "choose another seed", at_least=0, at_most=2**63 - 1)
+    children = SeedSequence(seed).spawn(len(Streams._fields))
+    return Streams(*(Generator(PCG64(child)) for child in children))

@@ -1,0 +1,284 @@
+"""The workload: what arrives, as immutable columns made once from a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simqueue.errors import WorkloadError
+from simqueue.workload import files
+from simqueue.workload.arrivals import Trace, require_overlong
+from simqueue.workload.checks import refuse_if_too_many, require_positive, require_whole
+from simqueue.workload.columns import REQUIRED, Column, checked, frozen
+from simqueue.workload.spec import WorkloadSpec
+from simqueue.workload.streams import streams
+from simqueue.workload.trace import read_trace
+
+_MADE_BY_HAND: Mapping[str, Any] = {
+    "spec": None,
+    "seed": None,
+    "requests": None,
+    "rate": None,
+    "stretch": 1.0,
+    "prompt_clipped_share": 0.0,
+    "output_clipped_share": 0.0,
+    "max_context": None,
+    "overlong": None,
+    "dropped": 0,
+    "clipped": 0,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Workload:
+    """One row per request, in order of arrival; the row is the request's id. No column can be written to.
+
+    Attributes:
+        arrival_s: float64 ``(requests,)``, seconds, sorted.
+        prompt_tokens: int64 ``(requests,)``, at least 1.
+        output_tokens: int64 ``(requests,)``, at least 1.
+        extra: further columns by name: int64, float64, bool or text. ``max_output_tokens`` and
+            ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1.
+        meta: what made it, in JSON's types: ``spec`` (the ``[workload]`` table) and ``seed``, none if it was
+            made from columns; ``requests`` as made; ``rate``, the nominal mean rate where the spec has one;
+            ``stretch``, by how much the time of a trace or of columns was stretched; ``prompt_clipped_share``
+            and ``output_clipped_share``, the share of draws that ``min`` or ``max`` changed; and of
+            ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
+            ``clipped``.
+    """
+
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    extra: Mapping[str, Column] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        columns = checked(self.columns)
+        for name in REQUIRED:
+            object.__setattr__(self, name, columns.pop(name))
+        meta = {**_MADE_BY_HAND, "requests": len(self), **self.meta}
+        object.__setattr__(self, "extra", MappingProxyType(columns))
+        object.__setattr__(self, "meta", MappingProxyType(meta))
+
+    @classmethod
+    def from_columns(
+        cls,
+        arrival_s: ArrayLike,
+        prompt_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        **extra: ArrayLike,
+    ) -> Self:
+        """A workload from columns of your own, one value for each request, sorted by arrival.
+
+        Raises:
+            WorkloadError: the first value that cannot be used.
+        """
+        further = {name: np.asarray(values) for name, values in extra.items()}
+        return cls(np.asarray(arrival_s), np.asarray(prompt_tokens), np.asarray(output_tokens), further)
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Column], meta: Mapping[str, Any]) -> Self:
+        """A workload from all its columns by name, and what made it."""
+        further = {name: column for name, column in columns.items() if name not in REQUIRED}
+        return cls(columns["arrival_s"], columns["prompt_tokens"], columns["output_tokens"], further, meta)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what ``save`` wrote, or any trace: ``.parquet``, ``.csv`` or ``.csv.gz``."""
+        return cls.of(*files.read(Path(path)))
+
+    def save(self, path: Path | str) -> None:
+        """Write to ``.parquet`` (all of it, exactly) or to ``.csv``, ``.csv.gz``.
+
+        CSV holds every value exactly, but neither meta nor types: text that reads as numbers becomes numbers.
+
+        Raises:
+            WorkloadError: the name ends in something else.
+            OutputError: the place cannot be written.
+        """
+        files.write(self.columns, self.meta, Path(path))
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """All columns by name, the required three first."""
+        return {name: getattr(self, name) for name in REQUIRED} | dict(self.extra)
+
+    @property
+    def rate(self) -> float:
+        """Mean requests per second.
+
+        Of generated arrivals the nominal rate of their process (times the share kept, after rows were
+        dropped); of a trace or of columns the rate at their own span, ``(requests - 1) / (last - first
+        arrival)``: infinite where all come at one instant, and nan for a single request.
+        """
+        if self.meta["rate"] is not None:
+            return float(self.meta["rate"])
+        if len(self) == 1:
+            return math.nan
+        span_s = float(self.arrival_s[-1] - self.arrival_s[0])
+        return (len(self) - 1) / span_s if span_s > 0 else math.inf
+
+    def at_rate(self, rate: float) -> Workload:
+        """The same draws at another mean rate: time stretched; of an MMPP the rates scaled, the stays kept.
+
+        Times agree with those made at that rate in the first place up to rounding (a few parts in 1e16). A
+        workload that was read from CSV no longer knows its process, and is stretched.
+
+        Raises:
+            WorkloadError: the rate is no positive number, or the workload has none (see ``rate``) to start
+            from.
+        """
+        require_positive("at_rate", "rate", rate, "give the mean requests per second")
+        if not 0 < self.rate < math.inf:
+            raise WorkloadError(f"the workload has rate {self.rate} and cannot be rescaled; give it a span of time")
+        factor = rate / self.rate
+        if factor == 1:
+            return self
+        return self._stretched(factor) if self.meta["rate"] is None else self._rescaled(factor, rate)
+
+    def fit_context(self, max_context: int, overlong: str) -> Workload:
+        """The workload with prompt + output of every request at most ``max_context`` tokens.
+
+        ``overlong`` says how: ``"error"`` refuses; ``"drop"`` leaves such requests out; ``"clip"`` keeps the
+        output and cuts the prompt (where the output alone leaves no room, the output is cut so that one
+        prompt token fits).
+
+        Raises:
+            WorkloadError: under ``"error"`` the first request that is too long; under ``"drop"`` if none is
+            left.
+        """
+        require_overlong("fit_context", overlong)
+        require_whole("fit_context", "max_context", max_context, "a request has at least two tokens", at_least=2)
+        over = self.prompt_tokens + self.output_tokens > max_context
+        meta = dict(self.meta) | {"max_context": max_context, "overlong": overlong}
+        if not over.any():
+            return replace(self, meta=meta)
+        if overlong == "error":
+            self._refuse_overlong(int(np.argmax(over)), max_context)
+        return self._dropped(~over, meta) if overlong == "drop" else self._clipped(max_context, int(over.sum()), meta)
+
+    def head(self, requests: int) -> Workload:
+        """The first ``requests`` requests."""
+        require_whole("head", "requests", requests, "ask for no more than there are", at_most=len(self))
+        return self._rows(slice(requests), dict(self.meta))
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every column is the same, value by value; how they were made is not compared."""
+        if not isinstance(other, Workload):
+            return NotImplemented
+        mine, theirs = self.columns, other.columns
+        return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
+
+    def __repr__(self) -> str:
+        return f"<Workload of {len(self)} requests at {self.rate:.6g}/s>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and sweeps send workloads to other processes.
+        required = (self.arrival_s, self.prompt_tokens, self.output_tokens)
+        return type(self), (*required, dict(self.extra), dict(self.meta))
+
+    def _stretched(self, factor: float) -> Workload:
+        meta = dict(self.meta) | {"stretch": self.meta["stretch"] / factor}
+        return replace(self, arrival_s=frozen(self.arrival_s / factor), meta=meta)
+
+    def _rescaled(self, factor: float, rate: float) -> Workload:
+        spec = msgspec.convert(self.meta["spec"], WorkloadSpec)
+        assert not isinstance(spec.arrivals, Trace)  # which has no nominal rate
+        arrival_s = spec.arrivals.rescale(self.arrival_s, factor, streams(self.meta["seed"]))
+        scaled = msgspec.structs.replace(spec, arrivals=spec.arrivals.scaled(factor))
+        meta = dict(self.meta) | {"spec": _plain(scaled), "rate": float(rate)}
+        return replace(self, arrival_s=frozen(arrival_s), meta=meta)
+
+    def _rows(self, kept: slice | NDArray[np.bool_], meta: dict[str, Any]) -> Workload:
+        columns = {name: frozen(column[kept]) for name, column in self.columns.items()}
+        return self.of(columns, meta)
+
+    def _dropped(self, kept: NDArray[np.bool_], meta: dict[str, Any]) -> Workload:
+        if not kept.any():
+            raise WorkloadError(
+                f"overlong = 'drop' leaves no request: all are longer than the context of "
+                f"{meta['max_context']}; use 'clip', shorter lengths or a model with a longer context"
+            )
+        if meta["rate"] is not None:
+            meta["rate"] *= float(np.mean(kept))
+        return self._rows(kept, meta | {"dropped": meta["dropped"] + int((~kept).sum())})
+
+    def _clipped(self, max_context: int, rows: int, meta: dict[str, Any]) -> Workload:
+        output_tokens = frozen(np.minimum(self.output_tokens, max_context - 1))
+        prompt_tokens = frozen(np.minimum(self.prompt_tokens, max_context - output_tokens))
+        meta["clipped"] += rows
+        return replace(self, prompt_tokens=prompt_tokens, output_tokens=output_tokens, meta=meta)
+
+    def _refuse_overlong(self, row: int, max_context: int) -> None:
+        prompt, output = int(self.prompt_tokens[row]), int(self.output_tokens[row])
+        raise WorkloadError(
+            f"request {row} (counted from 0) has {prompt} prompt + {output} output tokens, more than the "
+            f"context of {max_context}; shorten the lengths (max = ...), for a trace set overlong = 'drop' "
+            "or 'clip', or use a model with a longer context"
+        )
+
+
+def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Workload:
+    """Make the columns that ``spec`` describes.
+
+    Args:
+        spec: the ``[workload]`` table.
+        seed: of every draw; arrivals, prompts and outputs have streams of their own.
+        base: the folder that a trace's relative path starts from (the scenario file's); the current one if
+        not given.
+
+    Raises:
+        WorkloadError: the trace cannot be used or is too short, or the columns would not fit the memory.
+    """
+    if isinstance(spec.arrivals, Trace):
+        return _from_trace(spec, seed, (base or Path()) / spec.arrivals.path)
+    assert spec.requests is not None  # WorkloadSpec made sure, and of the lengths too
+    assert spec.prompt_tokens is not None
+    assert spec.output_tokens is not None
+    refuse_if_too_many(spec.requests)
+    rng = streams(seed)
+    prompts = spec.prompt_tokens.draw(spec.requests, rng.prompts)
+    outputs = spec.output_tokens.draw(spec.requests, rng.outputs)
+    meta = _meta(spec, seed) | {
+        "rate": spec.arrivals.mean_rate,
+        "prompt_clipped_share": prompts.clipped_share,
+        "output_clipped_share": outputs.clipped_share,
+    }
+    arrival_s = spec.arrivals.times(spec.requests, rng)
+    return Workload(frozen(arrival_s), frozen(prompts.tokens), frozen(outputs.tokens), meta=meta)
+
+
+def _from_trace(spec: WorkloadSpec, seed: int, path: Path) -> Workload:
+    columns = read_trace(path)
+    rows = len(columns["arrival_s"])
+    wanted = rows if spec.requests is None else spec.requests
+    if wanted > rows:
+        raise WorkloadError(f"workload: requests = {wanted}, but {path} has {rows} rows; ask for at most {rows}")
+    return Workload.of({name: column[:wanted] for name, column in columns.items()}, _meta(spec, seed))
+
+
+def _meta(spec: WorkloadSpec, seed: int) -> dict[str, Any]:
+    return {"spec": _plain(spec), "seed": seed}
+
+
+def _plain(spec: WorkloadSpec) -> Any:
+    """In JSON's types, so that what is read from a file is the same."""
+    return msgspec.json.decode(msgspec.json.encode(spec))
+
+
+def _same(mine: Column, theirs: Column) -> bool:
+    return np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == theirs.dtype.kind == "f")
