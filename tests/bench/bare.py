@@ -1,7 +1,8 @@
-"""Bare hand-written SimPy loops of the benchmarked models: no policies, no checks, nothing general.
+"""Bare hand-written SimPy loops of the benchmarked models: the yardstick of docs/performance.md.
 
-They are the yardstick of docs/performance.md: what SimPy and CPython allow for these very models, leaping too, with
-integer time, arrivals as a column, and every request's scheduled, first-token and finish times recorded.
+They have what the problem itself asks for (a policy object, integer time, arrivals as a column, decisions as deltas, a
+heap by finishing step, leaping, every request's times recorded) and nothing else: no checks, no record of steps, one
+cost model, one replica.
 """
 
 from __future__ import annotations
@@ -17,62 +18,79 @@ import simpy
 BASE, ROW, NEW, CONTEXT = 800_000_000, 8_000_000, 8_000_000, 2_000  # picoseconds
 
 
-def run(process: Generator[Any, None, None], env: simpy.Environment) -> None:
-    env.process(process)
-    env.run()
+class Batch:
+    """A free server takes what waits, ``limit`` at most."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def decide(self, waiting: int, running: int) -> int:
+        return min(waiting, self.limit)
 
 
-def single_pass_batches(
-    arrival: list[int], max_batch: int
-) -> tuple[list[int], list[int]]:
-    """Single forward passes of one prompt token each, ``max_batch`` at most together; 1 is no batching."""
+class Seats:
+    """Fill the free seats at every step."""
+
+    def __init__(self, seats: int) -> None:
+        self.seats = seats
+
+    def decide(self, waiting: int, running: int) -> int:
+        return min(waiting, self.seats - running)
+
+
+def single_pass(policy: Batch, arrival: list[int], prompt: list[int]) -> tuple[list[int], list[int]]:
+    """One forward pass a request; ``(scheduled, finished)``."""
     env = simpy.Environment()
     n = len(arrival)
     scheduled, finished = [0] * n, [0] * n
+    decide = policy.decide
 
     def server() -> Generator[Any, None, None]:
-        head = 0
+        head = tail = 0
         while head < n:
             now = env.now
-            if arrival[head] > now:
+            tail = bisect_right(arrival, now, tail, min(tail + 256, n))
+            rows = decide(tail - head, 0)
+            if not rows:
                 yield env.timeout(arrival[head] - now)
-                now = env.now
-            tail = bisect_right(arrival, now, head, min(head + max_batch, n))
-            rows = tail - head
-            duration = BASE + (ROW + NEW) * rows
+                continue
+            end = head + rows
+            duration = BASE + ROW * rows + NEW * sum(prompt[head:end])
             yield env.timeout(duration)
-            scheduled[head:tail] = [now] * rows
-            finished[head:tail] = [now + duration] * rows
-            head = tail
+            for i in range(head, end):
+                scheduled[i] = now
+                finished[i] = now + duration
+            head = end
 
-    run(server(), env)
+    env.process(server())
+    env.run()
     return scheduled, finished
 
 
 def continuous(
-    arrival: list[int], prompt: list[int], output: list[int], seats: int
+    policy: Seats, arrival: list[int], prompt: list[int], output: list[int]
 ) -> tuple[list[int], list[int], list[int]]:
-    """Iteration-level batching with whole prompts; one event from a change of the running set to the next."""
+    """Iteration-level batching with whole prompts, an event a leap; ``(scheduled, first token, finished)``."""
     env = simpy.Environment()
     n = len(arrival)
     scheduled, first, finished = [0] * n, [0] * n, [0] * n
     arrival = [*arrival, 1 << 200]
+    decide = policy.decide
 
     def server() -> Generator[Any, None, None]:
-        head = rows = context = clock = 0
-        tail = 0
+        head = tail = rows = context = clock = 0
         heap: list[tuple[int, int]] = []
         while head < n or heap:
             now = env.now
             while arrival[tail] <= now:
                 tail += 1
-            admit = min(tail - head, seats - rows)
+            admit = decide(tail - head, rows)
             if not admit and not rows:
                 yield env.timeout(arrival[tail] - now)
                 continue
             limit = arrival[tail] - now
             duration = steps = new = 0
-            if admit > 0:
+            if admit:
                 for i in range(head, head + admit):
                     new += prompt[i]
                     scheduled[i] = now
@@ -86,21 +104,8 @@ def continuous(
                 steps = 1
             left = heap[0][0] - clock - steps
             if left and duration < limit:
-                a = BASE + (ROW + NEW) * rows + CONTEXT * context
-                b = CONTEXT * rows
-                total = a * left + b * (left * (left - 1) >> 1)
-                rest = limit - duration
-                if total > rest:
-                    c = 2 * a - b
-                    left = int(4 * rest / (sqrt(c * c + 8 * b * rest) + c)) or 1
-                    total = a * left + b * (left * (left - 1) >> 1)
-                    while total < rest:
-                        total += a + b * left
-                        left += 1
-                    while total - a - b * (left - 1) >= rest:
-                        left -= 1
-                        total -= a + b * left
-                duration += total
+                left, more = leap(rows, context, left, limit - duration)
+                duration += more
                 steps += left
                 context += rows * left
             yield env.timeout(duration)
@@ -112,5 +117,24 @@ def continuous(
                 context -= prompt[i] + output[i] - 1
                 rows -= 1
 
-    run(server(), env)
+    env.process(server())
+    env.run()
     return scheduled, first, finished
+
+
+def leap(rows: int, context: int, steps: int, limit: int) -> tuple[int, int]:
+    """So many decode steps, or the fewest that last ``limit``; with their duration."""
+    a = BASE + (ROW + NEW) * rows + CONTEXT * context
+    b = CONTEXT * rows
+    total = a * steps + b * (steps * (steps - 1) >> 1)
+    if total > limit:
+        c = 2 * a - b
+        steps = int(4 * limit / (sqrt(c * c + 8 * b * limit) + c)) or 1
+        total = a * steps + b * (steps * (steps - 1) >> 1)
+        while total < limit:
+            total += a + b * steps
+            steps += 1
+        while total - a - b * (steps - 1) >= limit:
+            steps -= 1
+            total -= a + b * steps
+    return steps, total

@@ -1,0 +1,101 @@
+"""The benchmarked cases: a workload at a share of its policy's saturation, our run of it and the bare loop's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bare import Batch, Seats, continuous, single_pass
+
+from simqueue import (
+    Affine,
+    Continuous,
+    Dynamic,
+    LognormalNoise,
+    Measured,
+    NoBatching,
+    NoNoise,
+    System,
+    Workload,
+    WorkloadSpec,
+    make_workload,
+    saturation_rps,
+    simulate,
+)
+from simqueue.workload import Fixed, Geometric, Lognormal, Poisson
+
+REQUESTS = 200_000
+PROFILE = "gpt2-h200-bf16-graph"
+AFFINE = Affine(base_s=0.8e-3, per_row_s=8e-6, per_new_token_s=8e-6, per_context_token_s=2e-9)
+COSTS = {"affine": AFFINE}
+TRACE = Path(__file__).parents[2].parent / "shared" / "traces" / "AzureLLMInferenceTrace_conv.csv.gz"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table. ``least`` is what to reach on a 2-core machine, in requests per second."""
+
+    name: str
+    policy: Any
+    load: float
+    single: bool
+    least: int
+    bare: Callable[[Workload], object] | None = None
+
+
+def _bare_single(limit: int) -> Callable[[Workload], object]:
+    return lambda w: single_pass(Batch(limit), _ticks(w), w.prompt_tokens.tolist())
+
+
+def _bare_continuous(seats: int) -> Callable[[Workload], object]:
+    return lambda w: continuous(Seats(seats), _ticks(w), w.prompt_tokens.tolist(), w.output_tokens.tolist())
+
+
+def _ticks(workload: Workload) -> list[int]:
+    column: list[int] = np.rint(workload.arrival_s * 1e12).astype(np.int64).tolist()
+    return column
+
+
+CASES = [
+    Case("no batching, one pass, load 0.8", NoBatching(), 0.8, True, 250_000, _bare_single(1)),
+    Case("dynamic, max_batch 32, one pass, load 0.8", Dynamic(max_batch=32), 0.8, True, 2_000_000, _bare_single(32)),
+    Case("continuous, 64 seats, load 0.2", Continuous(64), 0.2, False, 110_000, _bare_continuous(64)),
+    Case("continuous, 64 seats, load 0.5", Continuous(64), 0.5, False, 150_000, _bare_continuous(64)),
+    Case("continuous, 64 seats, load 0.8", Continuous(64), 0.8, False, 220_000, _bare_continuous(64)),
+]
+AZURE = Case("Azure conversation trace, continuous, 256 seats, load 0.5", Continuous(256), 0.5, False, 100_000)
+
+
+def system(case: Case, cost: str, noise: bool = False) -> System:
+    return System(policy=case.policy, cost=COSTS[cost], noise=LognormalNoise(cv=0.1) if noise else NoNoise())
+
+
+@cache
+def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
+    """The case's requests, at its load on that cost."""
+    case = CASES[case_index]
+    output = Fixed(value=1) if case.single else Geometric(mean=40)
+    lengths = Lognormal(mean=60, cv=0.66)
+    spec = WorkloadSpec(requests=requests, arrivals=Poisson(rate=100), prompt_tokens=lengths, output_tokens=output)
+    made = make_workload(spec, seed=1).fit_context(1024, "clip")
+    return made.at_rate(case.load * saturation_rps(made, system(case, cost)))
+
+
+@cache
+def azure(cost: str) -> Workload:
+    """The public trace, cut to 1,024 tokens, at its load on that cost; its TIMESTAMP, ContextTokens, GeneratedTokens."""
+    stamps = np.loadtxt(TRACE, dtype=str, delimiter=",", skiprows=1)
+    seconds = (stamps[:, 0].astype("datetime64[ns]") - np.datetime64(stamps[0, 0], "ns")).astype(np.int64) / 1e9
+    made = Workload.from_columns(seconds, stamps[:, 1].astype(int), np.maximum(stamps[:, 2].astype(int), 1))
+    made = made.fit_context(1024, "clip")
+    return made.at_rate(AZURE.load * saturation_rps(made, system(AZURE, cost)))
+
+
+def ours(case: Case, made: Workload, cost: str, *, noise: bool = False, stepping: bool = False) -> object:
+    """The whole call, every request's result recorded."""
+    options = {"longest_leap": 1} if stepping else {}
+    return simulate(made, system(case, cost, noise), **options)
