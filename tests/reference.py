@@ -1,0 +1,300 @@
+"""A slow, obvious simulator of one server: what the real engine must equal, request by request, to the tick.
+
+It is written from the rules alone and shares no code with the package. It goes step by step through whole
+ticks, visits every row in every step, and keeps no running sums. The rules:
+
+* A request is seen by the scheduler at ``arrival + request_path``; whoever is seen at or before *now* takes
+  part in the decision at *now*.
+* Its first pass, over the prompt, yields its first token; each of its other ``output - 1`` tokens takes one
+  pass with one new token. The last token is never fed back.
+* A batch that runs to completion prefills all its prompts whole in its first step. Finished rows are held:
+  they go on with one new token a step and a growing context until the batch ends.
+* When the last request has been seen, the source is closed and nobody waits for company that cannot come:
+  ``Static``, and ``Dynamic`` with an infinite wait, start what is left.
+* ``Continuous`` decides anew at every step boundary: running sequences in order of admission, then waiting
+  ones first come first served while seats and tokens last. A prompt that exceeds what is left of the budget is
+  cut, and a chunk that does not complete its prompt yields no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: its arrival in ticks, its prompt tokens and the tokens it will emit (both at least 1)."""
+
+    id: int
+    arrival: int
+    prompt: int
+    output: int
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What one forward pass computes; contexts are tokens in the cache before the step."""
+
+    decode_rows: int = 0
+    decode_context: int = 0
+    held_rows: int = 0
+    held_context: int = 0
+    prefill_rows: int = 0
+    new_tokens: int = 0
+    prefill_context: int = 0
+    widest: int = 0
+    longest: int = 0
+
+
+Price = Callable[[StepShape], int]
+NO_LIMIT = 10**30
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Step cost in ticks, linear in rows, computed tokens and cached tokens, all kinds of rows alike."""
+
+    base: int = 0
+    per_row: int = 0
+    per_new_token: int = 0
+    per_context_token: int = 0
+
+    def __call__(self, step: StepShape) -> int:
+        rows = step.decode_rows + step.held_rows + step.prefill_rows
+        computed = step.decode_rows + step.held_rows + step.new_tokens
+        context = step.decode_context + step.held_context + step.prefill_context
+        per_token = self.per_new_token * computed + self.per_context_token * context
+        return self.base + self.per_row * rows + per_token
+
+
+@dataclass(frozen=True)
+class Overheads:
+    """What the server costs beside the model, in ticks."""
+
+    request_path: int = 0
+    handover: int = 0
+    handover_per_request: int = 0
+    response_path: int = 0
+    timer_late: int = 0
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The policy ``none``: one request at a time."""
+
+
+@dataclass(frozen=True)
+class Static:
+    """Exactly ``batch`` at a time; ``release`` is "batch" or "request"."""
+
+    batch: int
+    release: str
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Up to ``max_batch`` at a time, once ``min_batch`` wait or the oldest has waited ``max_wait`` ticks.
+
+    ``max_batch=None``: no limit; ``max_wait=None``: infinite; ``min_batch=None``: the same as ``max_batch``.
+    """
+
+    max_batch: int | None
+    max_wait: int | None
+    min_batch: int | None
+    release: str
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """At most ``max_seqs`` sequences, and ``max_tokens >= max_seqs`` tokens (None: no limit), in a step."""
+
+    max_seqs: int
+    max_tokens: int | None
+
+
+RunToCompletion = Alone | Static | Dynamic
+Policy = RunToCompletion | Continuous
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a request entered its first step, and when its first and its last token were at the client."""
+
+    scheduled: int
+    first_token: int
+    finished: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One forward pass."""
+
+    start: int
+    end: int
+    shape: StepShape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The times of every request by id, and every step in order."""
+
+    requests: dict[int, Times]
+    steps: list[StepRecord]
+
+
+@dataclass
+class Row:
+    """A request on its way: its tokens in the cache, and the instants at which its tokens left the server."""
+
+    request: Request
+    visible: int
+    cached: int = 0
+    scheduled: int | None = None
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def prefilling(self) -> bool:
+        return self.cached < self.request.prompt
+
+    @property
+    def done(self) -> bool:
+        return len(self.tokens) == self.request.output
+
+
+Work = list[tuple[Row, int]]  # the rows of one step, each with the tokens that it computes
+
+
+def simulate(
+    requests: Iterable[Request],
+    policy: Policy,
+    price: Price,
+    overheads: Overheads = Overheads(),
+    noise: Sequence[float] | None = None,
+) -> Outcome:
+    """Serve all requests with one server; ``noise[n]`` multiplies the price of the n-th step, from 0."""
+    model = Model(price, noise)
+    in_order = sorted(requests, key=lambda request: (request.arrival, request.id))
+    everyone = [Row(request, request.arrival + overheads.request_path) for request in in_order]
+    coming = list(everyone)
+    waiting: list[Row] = []
+    running: list[Row] = []
+    now = 0
+    while coming or waiting or running:
+        while coming and coming[0].visible <= now:
+            waiting.append(coming.pop(0))
+
+        if isinstance(policy, Continuous):
+            work = continuous_work(policy, running, waiting)
+            if work:
+                now = model.step(work, now)
+                running = [row for row, _ in work if not row.done]
+                continue
+        else:
+            size = batch_size(policy, waiting, now, closed=not coming)
+            if size > 0:
+                batch, waiting = waiting[:size], waiting[size:]
+                now = run_batch(model, batch, now)
+                if not isinstance(policy, Alone) and policy.release == "batch":
+                    for row in batch:
+                        row.tokens = [now] * row.request.output
+                now += overheads.handover + overheads.handover_per_request * size
+                continue
+
+        # Nothing starts now: sleep until the next request is seen or the deadline fires.
+        wakes = [row.visible for row in coming[:1]]
+        if isinstance(policy, Dynamic) and policy.max_wait is not None and waiting:
+            wakes.append(waiting[0].visible + policy.max_wait + overheads.timer_late)
+        now = min(wakes)
+
+    return Outcome({row.request.id: times(row, overheads.response_path) for row in everyone}, model.steps)
+
+
+def batch_size(policy: RunToCompletion, waiting: list[Row], now: int, closed: bool) -> int:
+    """How many of the waiting requests a free server starts now, to run them to completion."""
+    n = len(waiting)
+    if n == 0:
+        return 0
+    if isinstance(policy, Alone):
+        return 1
+    if isinstance(policy, Static):
+        return min(n, policy.batch) if n >= policy.batch or closed else 0
+
+    enough = policy.max_batch if policy.min_batch is None else policy.min_batch
+    overdue = closed if policy.max_wait is None else now - waiting[0].visible >= policy.max_wait
+    if overdue or (enough is not None and n >= enough):
+        return n if policy.max_batch is None else min(n, policy.max_batch)
+    return 0
+
+
+def continuous_work(policy: Continuous, running: list[Row], waiting: list[Row]) -> Work:
+    """The rows of the next step, in order of admission; those admitted now are taken out of ``waiting``."""
+    budget = NO_LIMIT if policy.max_tokens is None else policy.max_tokens
+    work: Work = []
+    for row in running:
+        new = min(row.request.prompt - row.cached if row.prefilling else 1, budget)
+        assert new > 0, "max_tokens >= max_seqs leaves every running sequence a token"
+        work.append((row, new))
+        budget -= new
+    while waiting and len(work) < policy.max_seqs and budget > 0:
+        row = waiting.pop(0)
+        new = min(row.request.prompt, budget)
+        work.append((row, new))
+        budget -= new
+    return work
+
+
+def run_batch(model: Model, batch: list[Row], now: int) -> int:
+    """Run the batch from now until its last row is done, nobody joining or leaving; return when it ends."""
+    while not all(row.done for row in batch):
+        now = model.step([(row, row.request.prompt if row.prefilling else 1) for row in batch], now)
+    return now
+
+
+@dataclass
+class Model:
+    """Forward passes one after another, and the record of them."""
+
+    price: Price
+    noise: Sequence[float] | None
+    steps: list[StepRecord] = field(default_factory=list)
+
+    def step(self, work: Work, now: int) -> int:
+        """Run one forward pass from now, let its tokens out at its end, and return that end."""
+        shape = shape_of(work)
+        cost = self.price(shape)
+        if self.noise is not None:
+            cost = int(cost * self.noise[len(self.steps)] + 0.5)
+        end = now + max(1, cost)
+        self.steps.append(StepRecord(now, end, shape))
+        for row, new in work:
+            if row.scheduled is None:
+                row.scheduled = now
+            row.cached += new
+            if not row.prefilling and not row.done:
+                row.tokens.append(end)
+        return end
+
+
+def shape_of(work: Work) -> StepShape:
+    """What a cost model sees of this step, before it runs."""
+    prefill = [(row, new) for row, new in work if row.prefilling]
+    decode = [row for row, _ in work if not row.prefilling and not row.done]
+    held = [row for row, _ in work if not row.prefilling and row.done]
+    return StepShape(
+        decode_rows=len(decode),
+        decode_context=sum(row.cached for row in decode),
+        held_rows=len(held),
+        held_context=sum(row.cached for row in held),
+        prefill_rows=len(prefill),
+        new_tokens=sum(new for _, new in prefill),
+        prefill_context=sum(row.cached for row, _ in prefill),
+        widest=max((new for _, new in prefill), default=0),
+        longest=max((row.cached for row in decode + held), default=0),
+    )
+
+
+def times(row: Row, response_path: int) -> Times:
+    """What the client sees of a finished request."""
+    assert row.scheduled is not None
+    return Times(row.scheduled, row.tokens[0] + response_path, row.tokens[-1] + response_path)
