@@ -112,8 +112,9 @@ class Engine:
         if self._left:
             return self._complete_batch(steps, first_end, end, path)
         context = self._context + self._decoding * steps
-        if self._joining:
-            context += self._joined(steps, first_end)
+        joining = self._joining
+        if joining:
+            context += self._joined(joining, steps, first_end)
         self._clock = clock = self._clock + steps
         heap = self._finishing
         beyond = (clock + 1) << _ID_BITS
@@ -184,9 +185,9 @@ class Engine:
             self._decoding, 0, self._context, longest, len(decision.prefill), new_tokens, context, widest, steps
         )
 
-    def _joined(self, steps: int, first_end: int) -> int:
+    def _joined(self, joining: Sequence[int], steps: int, first_end: int) -> int:
         """The new rows have emitted their first token; returns their tokens in the cache now."""
-        joining, prompt = self._joining, self._prompt
+        prompt = self._prompt
         count = len(joining)
         tokens = prompt[joining[0]] if count == 1 else sum(_of(joining, prompt))
         if self._named:
@@ -260,10 +261,10 @@ class Engine:
 
     def _admitted(self, admit: int) -> Sequence[int]:
         """Take the first waiting requests."""
-        if not 0 < admit <= self.waiting:
-            raise InvariantError(f"the policy admits {admit} of {self.waiting} waiting requests")
-        self.waiting -= admit
-        head = self._head
+        waiting, head = self.waiting, self._head
+        if not 0 < admit <= waiting:
+            raise InvariantError(f"the policy admits {admit} of {waiting} waiting requests")
+        self.waiting = waiting - admit
         if not self._picked:
             self._head = head + admit
             return range(head, head + admit)

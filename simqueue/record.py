@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Column = NDArray[np.int64]
 
+# The arrival after the last.
+NEVER = 1 << 200
+
 # Leaps wait as tuples, which are cheap to append, and become a NumPy block before they weigh much.
 _BLOCK = 1 << 14
 
@@ -20,7 +23,7 @@ class Requests:
     Plain lists: their items are read from Python twice as fast as those of flat arrays.
 
     Attributes:
-        arrival: when it reaches the queue.
+        arrival: when it reaches the queue; one more entry than requests, `NEVER`.
         prompt, output: its lengths. ``output`` is for the engine alone; policies never see it.
         max_output, predicted_output: what policies may see of the output instead, where the workload has it.
         scheduled, first_token, finished: written by the engine where they do not follow from the leap that admitted
@@ -36,7 +39,7 @@ class Requests:
         predicted_output: Sequence[int] | None = None,
     ) -> None:
         self.count = len(arrival)
-        self.arrival: list[int] = arrival.tolist()
+        self.arrival: list[int] = [*arrival.tolist(), NEVER]
         self.prompt: list[int] = prompt.tolist()
         self.output: list[int] = output.tolist()
         self.max_output = max_output

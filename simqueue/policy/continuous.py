@@ -48,9 +48,9 @@ class ContinuousDecider:
     def decide(self, view: View) -> Step | Wait:
         """Admit as many as there are seats for, else go on decoding."""
         waiting, running = view.waiting, view.running
-        admit = min(waiting, self.max_seqs - running)
-        if admit > 0:
-            return Step(admit)
+        seats = self.max_seqs - running
+        if waiting and seats:
+            return Step(waiting if waiting < seats else seats)
         return _DECODE if running else _IDLE
 
 

@@ -13,11 +13,7 @@ from simqueue.cost.base import UNLIMITED, StepCost
 from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
 from simqueue.plan import Wait
-from simqueue.record import Leaps, Requests
-
-# So many arrivals are looked at before the column is searched as a whole.
-_NEAR = 8
-
+from simqueue.record import NEVER, Leaps, Requests
 
 class Delays(NamedTuple):
     """The overheads that a driver spends itself, in ticks."""
@@ -60,22 +56,24 @@ def _replica(
     leaps: Leaps,
     longest_leap: int,
 ) -> Generator[simpy.Event, None, None]:
-    arrival, count = requests.arrival, requests.count
+    arrival = requests.arrival
     plan, complete, add, timeout = engine.plan, engine.complete, leaps.add, env.timeout
     price, leap = cost.step, cost.leap
+    hands_over = delays.handover or delays.handover_per_request
     tail = 0
-    next_arrival = arrival[0] if count else UNLIMITED
+    next_arrival = arrival[0]
     now = 0
     while True:
         if next_arrival <= now:
-            near = tail + _NEAR
-            tail = bisect_right(arrival, now, tail, near if near < count and arrival[near] > now else count)
-            next_arrival = arrival[tail] if tail < count else UNLIMITED
+            tail += 1
+            if arrival[tail] <= now:
+                tail = bisect_right(arrival, now, tail)
+            next_arrival = arrival[tail]
             engine.submit(tail)
         work = plan(now)
         if isinstance(work, Wait):
             due = next_arrival if work.until is None else min(next_arrival, work.until + delays.timer_late)
-            if due == UNLIMITED:
+            if due == NEVER:
                 return
             yield timeout(due - now)
             now = due
@@ -114,7 +112,7 @@ def _replica(
             leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))
         ended = complete(done, now + first, end, path)
         now = end
-        if ended and (delays.handover or delays.handover_per_request):
+        if ended and hands_over:
             pause = delays.handover + delays.handover_per_request * ended
             yield timeout(pause)
             now += pause
