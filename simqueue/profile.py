@@ -149,8 +149,8 @@ class Curve(_Strict, frozen=True):
                      + per_context_token_s[k] * context + per_pair_s * pairs)
 
     decode: ``new = rows``, ``context = rows * longest``, ``pairs = 0``. prefill: ``new = rows * width``,
-    ``context = rows * context``, ``pairs = new * (width / 2 + context)``, the pairs that attention
-    multiplies. totals: ``new`` and ``context`` are summed over the rows, unpadded, and ``pairs = 0``.
+    ``context = rows * context``, ``pairs = new * max(width / 2, context)``, about the pairs that attention
+    multiplies (half the square for a prompt's start, the whole context for a chunk on one). totals: ``new`` and ``context`` are summed over the rows, unpadded, and ``pairs = 0``.
 
     Where they are not empty, rows are first padded up to the next value of ``pad_rows``, longest or width to
     that of ``pad_length``, a context above 0 to that of ``pad_context``. ``k`` is the first knot at or above
@@ -186,7 +186,7 @@ class Curve(_Strict, frozen=True):
         """Seconds of one prefill launch."""
         padded, wide = _pad(self.pad_rows, rows), _pad(self.pad_length, width)
         behind = _pad(self.pad_context, context) if context else 0
-        return self.seconds(padded, padded * wide, padded * behind, padded * wide * (wide / 2 + behind))
+        return self.seconds(padded, padded * wide, padded * behind, padded * wide * max(wide / 2, behind))
 
     def seconds(self, rows: float, new_tokens: float, context: float, pairs: float = 0.0) -> float:
         """Seconds of a step with these totals, padding already counted."""
@@ -203,10 +203,14 @@ class Curve(_Strict, frozen=True):
 
 
 class Curves(_Strict, frozen=True):
-    """Decode and prefill of a measured profile, or ``totals`` of one fitted to somebody's own samples."""
+    """Decode, prefill (from a prompt's start) and chunk (prefill on a context) of a measured profile.
+
+    Or ``totals`` of one fitted to somebody's own samples. ``chunk`` is None where the runner has no chunks.
+    """
 
     decode: Curve | None = None
     prefill: Curve | None = None
+    chunk: Curve | None = None
     totals: Curve | None = None
 
 
@@ -287,9 +291,7 @@ def _shipped_path(name: str) -> Path:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         hint = (
-            f"did you mean {near[0]}?"
-            if near
-            else f"there are {', '.join(names) or 'none'}; or give a path to a .json"
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}; or give a path to a .json"
         )
         raise ProfileError(f"no shipped profile is named {name!r}: {hint}")
     return Path(str(resources.files("simqueue") / "profiles" / f"{name}.json"))
@@ -324,9 +326,7 @@ def save_profile(profile: Profile, path: str | Path) -> None:
     """
     path = Path(path)
     check(profile, str(path))
-    lines = [
-        f'"{key}": {msgspec.json.encode(getattr(profile, key)).decode()}' for key in profile.__struct_fields__
-    ]
+    lines = [f'"{key}": {msgspec.json.encode(getattr(profile, key)).decode()}' for key in profile.__struct_fields__]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,9 +342,7 @@ def save_profile(profile: Profile, path: str | Path) -> None:
 def check(profile: Profile, where: str) -> None:
     """Refuse a profile whose numbers cannot be used. Raises ProfileError naming the field."""
     if profile.schema != SCHEMA:
-        raise ProfileError(
-            f"profile {where}: schema {profile.schema}, but this simqueue knows schema {SCHEMA}"
-        )
+        raise ProfileError(f"profile {where}: schema {profile.schema}, but this simqueue knows schema {SCHEMA}")
     for problem in problems(profile):
         raise ProfileError(f"profile {where}: {problem}")
 

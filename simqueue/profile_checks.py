@@ -28,14 +28,12 @@ def problems(profile: Profile) -> Iterator[str]:
         yield from _prefill_problems(profile.prefill, profile.model.max_context)
     if profile.noise:
         yield from _noise_problems(profile.noise)
-    for kind in ("decode", "prefill", "totals"):
+    for kind in ("decode", "prefill", "chunk", "totals"):
         curve = getattr(profile.curves, kind)
         if curve:
             yield from _curve_problems(f"curves.{kind}", curve)
     yield from (
-        f"points[{i}] has times that are not positive and finite"
-        for i, p in enumerate(profile.points)
-        if _bad(p)
+        f"points[{i}] has times that are not positive and finite" for i, p in enumerate(profile.points) if _bad(p)
     )
 
 
@@ -44,11 +42,7 @@ def _missing(profile: Profile) -> Iterator[str]:
         if profile.curves.totals is None:
             yield 'curves.totals is missing, and runner "samples" has nothing else'
     elif not (
-        profile.decode
-        and profile.prefill
-        and profile.curves.decode
-        and profile.curves.prefill
-        and profile.noise
+        profile.decode and profile.prefill and profile.curves.decode and profile.curves.prefill and profile.noise
     ):
         yield f'runner "{profile.runner}" needs decode, prefill, noise, curves.decode and curves.prefill'
 
@@ -58,18 +52,24 @@ def _bad(point: Point) -> bool:
     return not (all(math.isfinite(t) and t > 0 for t in times) and math.isfinite(point.device_s + point.cv))
 
 
-def _axis_problems(name: str, axis: Sequence[int], first: int, last: int) -> Iterator[str]:
-    if not axis or axis[0] != first:
-        yield f"{name} must start at {first}"
+def _axis_problems(name: str, axis: Sequence[int], first: int | None, last: int) -> Iterator[str]:
+    """Where sizes are padded up the axis may start anywhere (``first`` None), for whatever is below is padded too."""
+    if not axis or axis[0] != (max(1, axis[0]) if first is None else first):
+        yield f"{name} must start at {'1 or above' if first is None else first}"
     elif any(b <= a for a, b in pairwise(axis)):
         yield f"{name} does not increase"
     elif axis[-1] > last:
         yield f"{name} ends at {axis[-1]}, beyond {last}"
 
 
+def _first(rule: str) -> int | None:
+    return 1 if rule == "linear" else None
+
+
 def _decode_problems(table: DecodeTable, max_context: int) -> Iterator[str]:
     yield from _axis_problems("decode.rows", table.rows, 1, 2**31)
-    yield from _axis_problems("decode.longest", table.longest, 1, max_context - 1)
+    # rows that a batch holds go on growing: an eager cache can reach about twice the window
+    yield from _axis_problems("decode.longest", table.longest, _first(table.rule), 2 * max_context)
     shape = (len(table.rows), len(table.longest))
     yield from _cell_problems("decode.seconds", table.seconds, shape, lambda t: t > 0)
     yield from _cell_problems("decode.cv", table.cv, shape, lambda t: t >= 0)
@@ -77,7 +77,7 @@ def _decode_problems(table: DecodeTable, max_context: int) -> Iterator[str]:
 
 def _prefill_problems(table: PrefillTable, max_context: int) -> Iterator[str]:
     yield from _axis_problems("prefill.rows", table.rows, 1, 2**31)
-    yield from _axis_problems("prefill.width", table.width, 1, max_context)
+    yield from _axis_problems("prefill.width", table.width, _first(table.rule), max_context)
     yield from _axis_problems("prefill.context", table.context, 0, max_context)
     if len(table.context) > 2:
         yield "prefill.context must be [0] or [0, n]"
@@ -115,7 +115,7 @@ def _noise_problems(noise: Noise) -> Iterator[str]:
 
 def _curve_problems(name: str, curve: Curve) -> Iterator[str]:
     columns = (curve.base_s, curve.per_new_token_s, curve.per_context_token_s)
-    yield from _axis_problems(f"{name}.knots", curve.knots, curve.knots[0] if curve.knots else 1, 2**62)
+    yield from _axis_problems(f"{name}.knots", curve.knots, None, 2**62)
     if any(len(column) != len(curve.knots) for column in columns):
         yield f"{name}: base_s, per_new_token_s and per_context_token_s must be as long as knots"
     values = [curve.floor_s, curve.per_row_s, curve.per_pair_s, *(v for column in columns for v in column)]

@@ -1,0 +1,251 @@
+"""A profile from raw samples: tables, fitted curves, noise, and what they are worth on held-out cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.cells import Buckets, Cell, buckets, eager_cells, graph_cells
+from calibration.fit import Padding, errors_of, fit_curve
+from calibration.measure import PRECISION, half_width
+from calibration.provenance import installed_version
+from calibration.reading import read_decode, read_prefill
+from calibration.samples import Repeats, Samples, is_samples, read
+from calibration.totals import from_totals
+from simqueue.errors import ProfileError
+from simqueue.profile import SCHEMA, Curve, Curves, DecodeTable, Model, Noise, Point, PrefillTable, Profile, Provenance
+
+Array = NDArray[np.float64]
+_QUANTILES = 200
+_ENOUGH_FOR_NOISE = 5
+
+
+def cells_of(header: Mapping[str, str]) -> list[Cell]:
+    """The cells that a calibration with this header measures."""
+    rows, window = int(header["max_rows"]), int(header["max_context"])
+    if header["runner"] == "eager":
+        return eager_cells(rows, window, seed=0)
+    return graph_cells(buckets(rows, window), seed=0)
+
+
+def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -> Profile:
+    """The profile of a whole calibration. Raises ProfileError if cells are missing."""
+    cells = cells_of(header)
+    missing = sum(cell not in samples or not samples[cell].wall for cell in cells)
+    if missing:
+        raise ProfileError(f"profile {name}: {missing} of {len(cells)} cells are not measured yet: run calibrate again")
+    points = [_point(cell, samples[cell]) for cell in cells]
+    window, model = int(header["max_context"]), _model(header)
+    sizes = None if header["runner"] == "eager" else buckets(int(header["max_rows"]), window)
+    decode, prefill = _decode_table(points, sizes), _prefill_table(points, sizes, window)
+    return Profile(
+        schema=SCHEMA,
+        name=name,
+        runner="eager" if sizes is None else "graph",
+        iteration_level=sizes is not None,
+        model=model,
+        provenance=_provenance(header, cells, samples, source),
+        decode=decode,
+        prefill=prefill,
+        mixed_s=_mixed(points, decode, prefill),
+        host_s=max(0.0, _short(float(np.median([p.seconds - p.device_s for p in _of(points, "decode", False)])))),
+        noise=_noise(cells, samples),
+        curves=_curves(points, sizes, decode, prefill, model),
+        points=tuple(points),
+    )
+
+
+def _model(header: Mapping[str, str]) -> Model:
+    return Model(
+        name=header["model"],
+        max_context=int(header["max_context"]),
+        parameters=int(header["parameters"]),
+        layers=int(header["layers"]),
+        hidden=int(header["hidden"]),
+        dtype=header["dtype"],
+    )
+
+
+def _provenance(header: Mapping[str, str], cells: Sequence[Cell], samples: Samples, source: str) -> Provenance:
+    widths = np.array([half_width(samples[cell]) for cell in cells])
+    repeats = [len(samples[cell].wall) for cell in cells]
+    known = float(np.mean(widths <= PRECISION))
+    fields = (
+        "gpu",
+        "driver",
+        "cpu",
+        "python",
+        "torch",
+        "transformers",
+        "dtype",
+        "attention",
+        "weights",
+        "command",
+        "date",
+    )
+    return Provenance(
+        **{key: header[key] for key in fields},
+        repeats=f"{min(repeats)} to {max(repeats)} a cell, median {int(np.median(repeats))}, in randomised order",
+        precision=(
+            f"95 % half-width of the median: at most {PRECISION:.0%} in {known:.0%} of {len(cells)} cells, "
+            f"median {np.median(widths):.2%}, worst {widths.max():.1%}"
+        ),
+        samples=source,
+        simqueue=installed_version(),
+        notes=("seconds are medians of wall clock per step, host included", header["notes"]),
+    )
+
+
+def _point(cell: Cell, repeats: Repeats) -> Point:
+    wall = np.array(repeats.wall)
+    seconds = float(np.median(wall))
+    device = float(np.median(repeats.device)) if repeats.device else seconds
+    return Point(
+        **{field: getattr(cell, field) for field in Cell.__slots__},
+        seconds=_short(seconds),
+        mean_s=_short(float(wall.mean())),
+        device_s=_short(device),
+        cv=_short(float(wall.std() / wall.mean())),
+        repeats=len(wall),
+    )
+
+
+def _short(value: float) -> float:
+    """Seven digits: more than any repeat can tell, and a file that can be read."""
+    return float(f"{value:.7g}")
+
+
+def _of(points: Sequence[Point], kind: str, held_out: bool) -> list[Point]:
+    return [p for p in points if p.kind == kind and p.held_out == held_out]
+
+
+def _decode_table(points: Sequence[Point], sizes: Buckets | None) -> DecodeTable:
+    grid = {(p.decode_rows, p.longest): p for p in _of(points, "decode", False)}
+    rows, longest = (tuple(sorted({key[i] for key in grid})) for i in (0, 1))
+    return DecodeTable(
+        rows=rows,
+        longest=longest,
+        rule="ceil" if sizes else "linear",
+        seconds=tuple(tuple(grid[r, n].seconds for n in longest) for r in rows),
+        cv=tuple(tuple(grid[r, n].cv for n in longest) for r in rows),
+    )
+
+
+def _prefill_table(points: Sequence[Point], sizes: Buckets | None, window: int) -> PrefillTable:
+    widths = sizes.widths if sizes else tuple(sorted({p.width for p in _of(points, "prefill", False)}))
+    grid: dict[tuple[int, int, int], Point] = {}
+    for p in _of(points, "prefill", False) + _of(points, "chunk", False):
+        grid[p.rows, next(w for w in widths if w >= p.width), int(p.context > 0)] = p
+    rows = tuple(sorted({key[0] for key in grid}))
+    kinds = (0, 1) if sizes else (0,)
+
+    def table(name: str) -> tuple[tuple[tuple[float | None, ...], ...], ...]:
+        return tuple(tuple(tuple(_get(grid.get((r, w, k)), name) for k in kinds) for w in widths) for r in rows)
+
+    context = (0, window - 1) if sizes else (0,)
+    rule = "ceil" if sizes else "linear"
+    return PrefillTable(rows=rows, width=widths, context=context, rule=rule, seconds=table("seconds"), cv=table("cv"))  # type: ignore[arg-type]
+
+
+def _get(point: Point | None, name: str) -> float | None:
+    return None if point is None else float(getattr(point, name))
+
+
+def _mixed(points: Sequence[Point], decode: DecodeTable, prefill: PrefillTable) -> float:
+    beyond = [
+        p.seconds - decode.at(p.decode_rows, p.longest) - prefill.at(p.rows, p.width, p.context)
+        for p in _of(points, "mixed", False)
+    ]
+    return _short(float(np.median(beyond))) if beyond else 0.0
+
+
+def _noise(cells: Sequence[Cell], samples: Samples) -> Noise:
+    p = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    walls = {cell: np.array(samples[cell].wall) for cell in cells if len(samples[cell].wall) >= _ENOUGH_FOR_NOISE}
+    skew = [wall.mean() / np.median(wall) for wall in walls.values()]
+    return Noise(
+        probabilities=tuple(float(x) for x in p.round(6)),
+        decode=_quantiles(p, [wall for cell, wall in walls.items() if cell.kind == "decode"]),
+        prefill=_quantiles(p, [wall for cell, wall in walls.items() if cell.kind in ("prefill", "chunk")]),
+        mean_over_median=_short(float(np.mean(skew))) if skew else 1.0,
+    )
+
+
+def _quantiles(p: Array, walls: Sequence[Array]) -> tuple[float, ...]:
+    """Quantiles of the pooled standardised residuals, made exactly mean 0 and variance 1; zeros without repeats."""
+    pooled = [(wall - wall.mean()) / wall.std() for wall in walls if wall.std() > 0]
+    if not pooled:
+        return (0.0,) * len(p)
+    z = np.quantile(np.concatenate(pooled), p)
+    z = (z - z.mean()) / z.std()
+    return tuple(_short(float(value)) for value in z)
+
+
+def _curves(
+    points: Sequence[Point], sizes: Buckets | None, decode: DecodeTable, prefill: PrefillTable, model: Model
+) -> Curves:
+    padding = {kind: _padding(kind, sizes) for kind in ("decode", "prefill", "chunk")}
+    fitted = {
+        kind: _curve(kind, points, pad, decode, prefill) for kind, pad in padding.items() if _of(points, kind, False)
+    }
+    reading = {
+        kind: (read_decode if kind == "decode" else read_prefill)(curve, model) for kind, curve in fitted.items()
+    }
+    return Curves(**{kind: msgspec.structs.replace(curve, reading=reading[kind]) for kind, curve in fitted.items()})
+
+
+def _padding(kind: str, sizes: Buckets | None) -> Padding:
+    if sizes is None:
+        return Padding()
+    if kind == "decode":
+        return Padding(rows=sizes.rows, length=tuple(s - 1 for s in sizes.slots))
+    return Padding(rows=sizes.prefill_rows, length=sizes.widths, context=(sizes.slots[-1],) if kind == "chunk" else ())
+
+
+def _curve(kind: str, points: Sequence[Point], padding: Padding, decode: DecodeTable, prefill: PrefillTable) -> Curve:
+    """Fitted to the grid's cells less some that held-out cells are padded to; the table's errors beside it."""
+    held = _of(points, kind, True)
+    grid = _of(points, kind, False)
+    seen = _left_out(grid, held, padding) if padding.rows else set()
+    train = [p for p in grid if _bucket(p, padding) not in seen]
+    curve = fit_curve("decode" if kind == "decode" else "prefill", train, held, padding)
+    table = np.array([_table(kind, p, decode, prefill) / p.seconds - 1 for p in held])
+    return msgspec.structs.replace(curve, errors={"table": errors_of(table), **curve.errors})
+
+
+def _left_out(grid: Sequence[Point], held: Sequence[Point], padding: Padding) -> set[tuple[int, int]]:
+    """Buckets of held-out cells, that the fit may not see: at most a quarter of all, and none at an axis' end."""
+    rows, lengths = ({_bucket(p, padding)[i] for p in grid} for i in (0, 1))
+    ends = {(r, n) for r in (min(rows), max(rows)) for n in (min(lengths), max(lengths))}
+    hit = dict.fromkeys(_bucket(p, padding) for p in held)
+    return set([b for b in hit if b not in ends][: len(grid) // 4])
+
+
+def _bucket(point: Point, padding: Padding) -> tuple[int, int]:
+    rows, length = max(point.rows, point.decode_rows), max(point.width, point.longest)
+    return (
+        next((r for r in padding.rows if r >= rows), rows),
+        next((n for n in padding.length if n >= length), length),
+    )
+
+
+def _table(kind: str, point: Point, decode: DecodeTable, prefill: PrefillTable) -> float:
+    if kind == "decode":
+        return decode.at(point.decode_rows, point.longest)
+    return prefill.at(point.rows, point.width, point.context)
+
+
+def from_file(path: Path, name: str) -> Profile:
+    """The profile of a file: raw samples of a calibration, or somebody's own table of step times.
+
+    Raises:
+        ConfigError: a line cannot be used (line, column and value named).
+    """
+    if is_samples(path):
+        header, samples = read(path)
+        return build(header, samples, name, path.name)
+    return from_totals(path, name)

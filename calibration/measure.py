@@ -1,0 +1,144 @@
+"""Timing cells in randomised order, round after round, until their medians are known well or time is over."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from calibration.cells import Cell
+from calibration.samples import Recorder, Repeats, Samples
+
+if TYPE_CHECKING:
+    from calibration.runners import EagerRunner, GraphRunner
+
+PRECISION = 0.01
+_VISITS = 3
+_RANKED = 6
+_REPEATS = 3
+_LONG_S = 0.05
+# the standard error of a median is that of a mean times sqrt(pi / 2) (Kenney and Keeping 1962, normal samples)
+_MEDIAN = float(np.sqrt(np.pi / 2))
+
+Act = Callable[[], object]
+
+
+Tell = Callable[[str], None]
+
+
+def half_width(repeats: Repeats) -> float:
+    """Relative half-width of the 95 % confidence interval of a cell's median, its visits taken as independent.
+
+    From six visits on by order statistics (David and Nagaraja 2003, section 7.1: ranks n/2 -+ 0.98 sqrt(n)), which
+    a few disturbed visits do not move; Student's t on three to five; infinite on fewer.
+    """
+    visits = np.sort(repeats.visits())
+    n = len(visits)
+    if n < _VISITS:
+        return float("inf")
+    if n < _RANKED:
+        spread = _MEDIAN * float(visits.std(ddof=1)) / n**0.5
+        return float(stats.t.ppf(0.975, n - 1) * spread) / float(np.median(visits))
+    rank = int((n - 1.96 * n**0.5) / 2)
+    return float(visits[n - 1 - rank] - visits[rank]) / 2 / float(np.median(visits))
+
+
+def unknown(cells: Sequence[Cell], samples: Samples) -> list[Cell]:
+    """The cells whose median is not known to `PRECISION` yet."""
+    return [cell for cell in cells if cell not in samples or half_width(samples[cell]) > PRECISION]
+
+
+def measure(
+    runner: GraphRunner | EagerRunner, cells: Sequence[Cell], into: Recorder, deadline: float, tell: Tell
+) -> None:
+    """Visit the cells round after round until all are known or ``deadline`` (of `time.monotonic`) is there."""
+    arrange = _arranger(runner)
+    with _no_collection():
+        while pending := unknown(cells, into.samples):
+            number, known = into.next_round, len(cells) - len(pending)
+            random.Random(number).shuffle(pending)
+            # what has never been measured first: a profile needs every cell once
+            pending.sort(key=lambda cell: cell in into.samples)
+            for i, cell in enumerate(pending):
+                if time.monotonic() > deadline:
+                    return
+                _visit(runner, cell, arrange(cell), number, into)
+                left = len(pending) - i - 1
+                tell(f"round {number}: {left} left, {known} of {len(cells)} medians known to {PRECISION:.0%}")
+            gc.collect()
+
+
+def _visit(runner: GraphRunner | EagerRunner, cell: Cell, acts: tuple[Act, Act], number: int, into: Recorder) -> None:
+    """Warm up, then time some steps by wall clock and one more on the device."""
+    reset, step = acts
+    reset()
+    long = _timed(step) > _LONG_S
+    if not long:
+        reset()
+        step()
+    wall = []
+    for _ in range(1 if long else _REPEATS):
+        reset()
+        wall.append(_timed(step))
+    if runner.clock.cuda:
+        reset()
+        runner.clock.on = True
+        step()
+        runner.clock.on = False
+        into.add(cell, number, "device", [runner.clock.elapsed_s()])
+    into.add(cell, number, "wall", wall)
+
+
+def _timed(step: Act) -> float:
+    begin = time.perf_counter_ns()
+    step()
+    return (time.perf_counter_ns() - begin) / 1e9
+
+
+@contextmanager
+def _no_collection() -> Any:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _arranger(runner: GraphRunner | EagerRunner) -> Callable[[Cell], tuple[Act, Act]]:
+    """For a cell, what puts the runner before that step, untimed, and the step itself."""
+    most = int(runner.loaded.model.config.vocab_size)
+    rng = np.random.default_rng(0)
+    arrange: Any = _graph_cell if runner.iteration_level else _eager_cell
+    return lambda cell: arrange(runner, cell, lambda *shape: rng.integers(0, most, shape))
+
+
+def _graph_cell(runner: GraphRunner, cell: Cell, draw: Callable[..., Any]) -> tuple[Act, Act]:
+    decode = np.arange(cell.decode_rows)
+    slots = range(cell.decode_rows, cell.decode_rows + cell.rows)
+    chunks = list(zip(slots, draw(cell.rows, cell.width), strict=True))
+    runner.last[:] = draw(len(runner.last))
+
+    def reset() -> None:
+        runner.lengths[:] = 0
+        runner.lengths[decode] = cell.longest
+        runner.lengths[list(slots)] = cell.context
+
+    return reset, lambda: runner.step(chunks, decode)
+
+
+def _eager_cell(runner: EagerRunner, cell: Cell, draw: Callable[..., Any]) -> tuple[Act, Act]:
+    """The last of several rows is one token shorter, for a batch of several requests has padding."""
+    if cell.kind == "decode":
+        shorter = cell.longest - 1 if cell.decode_rows > 1 and cell.longest > 1 else cell.longest
+        return runner.pretend(cell.decode_rows, cell.longest, shorter), runner.next
+    batch = list(draw(cell.rows, cell.width))
+    if cell.rows > 1 and cell.width > 1:
+        batch[-1] = batch[-1][1:]
+    return lambda: None, lambda: runner.start(batch)

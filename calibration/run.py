@@ -1,0 +1,171 @@
+"""One calibration from the model to the profile's file: load, check the machine, capture, measure, fit, write."""
+
+from __future__ import annotations
+
+import math
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from calibration import runners
+from calibration.build import build, cells_of
+from calibration.cells import buckets
+from calibration.measure import measure, unknown
+from calibration.provenance import cpu, driver
+from calibration.runners import log
+from calibration.samples import Recorder
+from simqueue.errors import ConfigError, SimqueueError
+from simqueue.profile import Profile, save_profile
+
+_LEAST_MINUTES = 0.05
+_LOG_EVERY_S = 15.0
+_FIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to calibrate: a model, a way of running it, and how long it may take.
+
+    Raises:
+        ConfigError: a field cannot be used.
+    """
+
+    model: str
+    runner: str
+    dtype: str
+    device: str
+    out: Path
+    name: str
+    minutes: float
+    max_rows: int
+    max_context: int
+
+    def __post_init__(self) -> None:
+        _among("runner", self.runner, ("graph", "eager"))
+        _among("dtype", self.dtype, tuple(runners.DTYPES))
+        if not (math.isfinite(self.minutes) and self.minutes >= _LEAST_MINUTES):
+            raise ConfigError(f"minutes = {self.minutes} must be a finite number of at least {_LEAST_MINUTES}")
+        if self.max_rows < 2:
+            raise ConfigError(f"max rows = {self.max_rows} must be at least 2")
+        if self.max_context < 32:
+            raise ConfigError(f"max context = {self.max_context} must be at least 32")
+
+
+def calibrate(plan: Plan) -> Profile | None:
+    """Measure and write ``out/name.csv`` and ``out/name.json``; None if it was stopped before every cell was measured.
+
+    A file of samples that is there already is continued.
+    """
+    deadline = time.monotonic() + 60 * plan.minutes - _FIT_S
+    loaded = runners.load(plan.model, plan.dtype, plan.device)
+    if loaded.window < plan.max_context:
+        raise ConfigError(
+            f"max context = {plan.max_context}: model {plan.model} has a window of {loaded.window} tokens"
+        )
+    header = _header(plan, loaded)
+    log(f"{header['model']} ({header['weights']} weights, {header['dtype']}) on {header['gpu']}, {header['attention']}")
+    recorder = Recorder(plan.out / f"{plan.name}.csv", header)
+    try:
+        with _friendly_memory():
+            _measure(plan, loaded, header, recorder, deadline)
+    finally:
+        recorder.close()
+    return _finish(plan, header, recorder)
+
+
+def _measure(plan: Plan, loaded: runners.Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
+    cells = cells_of(header)
+    with _bar(deadline) as tell:
+        try:
+            runner = _runner(plan, loaded, tell)
+            measure(runner, cells, recorder, deadline, tell)
+        except KeyboardInterrupt:
+            log(f"stopped; what was measured is in {recorder.path}, and the same command goes on from there")
+    left = len(unknown(cells, recorder.samples))
+    log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
+
+
+def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile | None:
+    cells = cells_of(header)
+    done = sum(cell in recorder.samples for cell in cells)
+    if done < len(cells):
+        log(f"{done} of {len(cells)} cells are measured, too few for a profile: the same command goes on from there")
+        return None
+    profile = build(header, recorder.samples, plan.name, recorder.path.name)
+    save_profile(profile, plan.out / f"{plan.name}.json")
+    log(f"wrote {plan.out / plan.name}.json")
+    return profile
+
+
+def _runner(
+    plan: Plan, loaded: runners.Loaded, tell: Callable[[str], None]
+) -> runners.GraphRunner | runners.EagerRunner:
+    if plan.runner == "eager":
+        return runners.EagerRunner(loaded)
+    runner = runners.GraphRunner(loaded, buckets(plan.max_rows, plan.max_context))
+    runner.capture(lambda done, of: tell(f"capturing graph {done} of {of}"))
+    return runner
+
+
+@contextmanager
+def _bar(deadline: float) -> Iterator[Callable[[str], None]]:
+    """A progress bar with the time left; lines in place of it where nobody looks at a terminal."""
+    begin, last = time.monotonic(), 0.0
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=max(1.0, deadline - begin))
+
+        def tell(line: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            progress.update(task, description=line, completed=now - begin)
+            if not console.is_terminal and now - last > _LOG_EVERY_S:
+                last = now
+                log(f"{line}, at most {max(0.0, deadline - now):.0f} s to go")
+
+        yield tell
+
+
+@contextmanager
+def _friendly_memory() -> Iterator[None]:
+    try:
+        yield
+    except runners.OUT_OF_MEMORY as error:
+        raise SimqueueError(f"the device is out of memory ({str(error)[:100]}): use a smaller --max-rows") from None
+
+
+def _header(plan: Plan, loaded: runners.Loaded) -> dict[str, str]:
+    config = loaded.model.config
+    return {
+        "runner": plan.runner,
+        "model": loaded.name,
+        "weights": loaded.weights,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "max_rows": str(plan.max_rows),
+        "max_context": str(plan.max_context),
+        "parameters": str(loaded.parameters),
+        "layers": str(config.num_hidden_layers),
+        "hidden": str(config.hidden_size),
+        **runners.machine(loaded.device),
+        "driver": driver() if loaded.device.type == "cuda" else "none",
+        "cpu": cpu(),
+        "python": platform.python_version(),
+        "command": shlex.join(["simqueue", *sys.argv[1:]]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "notes": runners.notes(loaded.device),
+    }
+
+
+def _among(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{field} = {value!r} is not one of {', '.join(allowed)}")

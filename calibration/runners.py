@@ -1,0 +1,525 @@
+"""Two ways of running a causal language model step by step; the only module that imports torch and transformers.
+
+`GraphRunner` keeps a static cache with a slot per row, every row at its own position, and replays CUDA graphs over
+bucketed sizes; requests can join and leave at every step. `EagerRunner` is Hugging Face's forward with a growing
+cache, padded to the widest row, run to completion. Both decode greedily, and a step ends when its token ids are on
+the host.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import AttentionInterface, AutoModelForCausalLM, Cache, DynamicCache, GPT2Config, GPT2LMHeadModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from calibration.cells import Buckets, bucket
+from simqueue.errors import ConfigError
+
+Tokens = NDArray[np.int64]
+LaunchKind = Literal["decode", "prefill", "chunk"]
+Launch = tuple[LaunchKind, int, int]
+
+_cuda: Any = torch.cuda
+OUT_OF_MEMORY = torch.OutOfMemoryError
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TINY: dict[str, Any] = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 64,
+    "vocab_size": 1024,
+    "n_positions": 1024,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+_ATTENTION = "simqueue_slots"
+_SECONDS_TO_REACH_HUB = 5.0
+_NO_SLOTS: Tokens = np.zeros(0, np.int64)
+
+
+def log(message: str) -> None:
+    """A line to stderr with the time of day."""
+    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device, and where its weights come from."""
+
+    model: Any
+    name: str
+    weights: str
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    @property
+    def window(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) -> Loaded:
+    """``gpt2`` (pretrained where it can be had), ``tiny``, or a folder with a causal language model.
+
+    The attention backend is pinned: with cuDNN's, every new length of the cache costs a plan of about 40 ms.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.manual_seed(0)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    elif not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {device}: there is no GPU that torch can use; with --device cpu, --model tiny is quick"
+        )
+    model, weights = _weights(name, initializer_range)
+    model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
+    model.config.pad_token_id = None  # else transformers looks for padding in every batch, on the host
+    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights)
+
+
+def _weights(name: str, initializer_range: float) -> tuple[Any, str]:
+    if name == "tiny":
+        return GPT2LMHeadModel(GPT2Config(**TINY, initializer_range=initializer_range)), "random"
+    if name != "gpt2":
+        return _pretrained(name, local_files_only=True), f"pretrained ({name})"
+    for local in (True, False) if _hub_answers() else (True,):
+        try:
+            return _pretrained("gpt2", local_files_only=local), "pretrained (gpt2)"
+        except ConfigError as error:
+            log(f"no pretrained weights: {str(error)[:120]}")
+    log("using random weights in the same architecture; the cost of a step does not depend on them")
+    return GPT2LMHeadModel(GPT2Config(initializer_range=initializer_range)), "random"
+
+
+def _pretrained(name: str, *, local_files_only: bool) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, local_files_only=local_files_only)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at all; without a network its client would retry for minutes."""
+    reached = threading.Event()
+
+    def reach() -> None:
+        try:
+            socket.create_connection(("huggingface.co", 443), timeout=_SECONDS_TO_REACH_HUB).close()
+            reached.set()
+        except OSError:
+            pass
+
+    threading.Thread(target=reach, daemon=True).start()
+    return reached.wait(_SECONDS_TO_REACH_HUB)
+
+
+class Clock:
+    """CUDA events around a step's work on the device; without a GPU there is nothing to tell apart from the host.
+
+    Only where ``on``: recording costs the host some microseconds, which a step's wall clock would show.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.on = False
+        if self.cuda:
+            self._first, self._last = (_cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        """The device's work begins here."""
+        if self.on:
+            self._first.record()
+
+    def stop(self) -> None:
+        """The device's work ends here."""
+        if self.on:
+            self._last.record()
+
+    def wait(self) -> None:
+        """Until the device is done."""
+        if self.cuda:
+            torch.cuda.current_stream().synchronize()
+
+    def elapsed_s(self) -> float:
+        """Seconds on the device from `start` to `stop`."""
+        self.wait()
+        return float(self._first.elapsed_time(self._last)) / 1e3
+
+
+class _Slots(Cache):
+    """What the model's layers call to store keys and values and to get those they attend to."""
+
+    def __init__(self, runner: GraphRunner) -> None:
+        super().__init__(layers=[])
+        self._runner = runner
+
+    def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
+        return self._runner.exchange(key_states, value_states, layer_idx)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class _View:
+    """Of the launch that is being computed: where its keys and values go, and what its rows attend to."""
+
+    where: Any
+    mask: Any = None
+    slots: Any = None
+    first: tuple[int, int] | None = None
+
+
+class GraphRunner:
+    """A static cache of ``max_rows`` slots and bucketed launches, captured as CUDA graphs where there is a GPU.
+
+    A step is its prefill launches (as many as the rows at their bucketed width need; with any chunk on a context,
+    all of them attend to the whole window), then one decode launch over slots 0 to the highest that decodes, then
+    one synchronisation. Keep the decoding rows in the lowest slots: `move`.
+    """
+
+    iteration_level = True
+
+    def __init__(self, loaded: Loaded, sizes: Buckets) -> None:
+        self.loaded, self.sizes, self.device = loaded, sizes, loaded.device
+        self.max_rows, self.window = sizes.rows[-1], sizes.slots[-1]
+        self.clock = Clock(self.device)
+        self.lengths = np.zeros(self.max_rows, np.int64)
+        self.last = np.zeros(self.max_rows, np.int64)
+        self._base, self._head = loaded.model.base_model, loaded.model.get_output_embeddings()
+        self._cache = _Slots(self)
+        self._view = _View(None)
+        self._graphs: dict[Launch, Any] = {}
+        self._register()
+        self._allocate()
+
+    def _register(self) -> None:
+        def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
+            return sdpa_attention_forward(module, query, key, value, self._view.mask, **kwargs)
+
+        # no mask function goes with the name, so that transformers builds no mask of its own
+        AttentionInterface.register(_ATTENTION, attend)
+        self.loaded.model.set_attn_implementation(_ATTENTION)
+
+    def _allocate(self) -> None:
+        config = self.loaded.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (config.num_hidden_layers, 2, self.max_rows + 1, self.window, heads, width)
+        # not zeros: chips run faster on them; the slot beyond the last takes what padding writes
+        self._store = torch.empty(shape, dtype=self.loaded.model.dtype, device=self.device).normal_()
+        inbox = self.sizes.launch_tokens + self.window + 3 * self.max_rows
+        self._inbox = torch.zeros(inbox, dtype=torch.int64, device=self.device)
+        self._outbox = torch.zeros(self.max_rows, dtype=torch.int64, device=self.device)
+        pinned = self.device.type == "cuda"
+        step = 2 * self.max_rows * (self.window + 4)
+        self._sent = torch.zeros(step, dtype=torch.int64, pin_memory=pinned)
+        self._received = torch.zeros(4 * self.max_rows, dtype=torch.int64, pin_memory=pinned)
+        self._outgoing, self._incoming = self._sent.numpy(), self._received.numpy()
+
+    @torch.inference_mode()
+    def step(self, prefill: Sequence[tuple[int, Tokens]] = (), decode: Tokens = _NO_SLOTS) -> list[int]:
+        """One step: rows ``(slot, new tokens)`` that prefill, and slots that decode the token they emitted last.
+
+        Returns the token ids in that order; a row whose prompt is not complete yet gives one that means nothing.
+        """
+        self._used = self._got = 0
+        groups = self._prefill(prefill) if prefill else []
+        for slot, new in prefill:  # before the decode launch, which writes behind every slot it covers
+            self.lengths[slot] += len(new)
+        decoded = self._decode(decode) if len(decode) else None
+        self.clock.stop()
+        self.clock.wait()
+        tokens: list[int] = []
+        for slots, span in groups:
+            tokens += self._note(slots, self._incoming[span][: len(slots)])
+        if decoded:
+            tokens += self._note(decode, self._incoming[decoded][decode])
+            self.lengths[decode] += 1
+        return tokens
+
+    def _note(self, slots: Sequence[int] | Tokens, ids: Tokens) -> list[int]:
+        self.last[slots] = ids
+        tokens: list[int] = ids.tolist()
+        return tokens
+
+    def clear(self, slot: int) -> None:
+        """The row has left."""
+        self.lengths[slot] = 0
+
+    def move(self, source: int, target: int) -> None:
+        """Move a row to another slot, so that decoding rows stay in the lowest."""
+        n = int(self.lengths[source])
+        self._store[:, :, target, :n] = self._store[:, :, source, :n]
+        self.lengths[target], self.last[target] = n, self.last[source]
+        self.lengths[source] = 0
+
+    def _prefill(self, rows: Sequence[tuple[int, Tokens]]) -> list[tuple[list[int], slice]]:
+        fresh = not any(self.lengths[slot] for slot, _ in rows)
+        width = bucket(self.sizes.widths, max(len(new) for _, new in rows))
+        most = self.sizes.launch_rows(width)
+        groups = [rows[i : i + most] for i in range(0, len(rows), most)]
+        return [([slot for slot, _ in group], self._send_prefill(group, width, fresh)) for group in groups]
+
+    def _send_prefill(self, group: Sequence[tuple[int, Tokens]], width: int, fresh: bool) -> slice:
+        rows = bucket(self.sizes.prefill_rows, len(group))
+        out = self._stage(rows * (width + 3))
+        ids, (slots, context, new) = out[: rows * width].reshape(rows, width), out[rows * width :].reshape(3, rows)
+        ids[:], slots[:], context[:], new[:] = 0, self.max_rows, 0, 0
+        for i, (slot, tokens) in enumerate(group):
+            n = len(tokens)
+            ids[i, :n], slots[i], context[i], new[i] = tokens, slot, self.lengths[slot], n
+        return self._run(("prefill" if fresh else "chunk", rows, width), out.size)
+
+    def _decode(self, slots: Tokens) -> slice:
+        rows = bucket(self.sizes.rows, int(slots.max()) + 1)
+        longest = int(self.lengths[slots].max())
+        if longest >= self.window:
+            raise ConfigError(f"a row with {longest} tokens cannot decode in a window of {self.window}")
+        out = self._stage(2 * rows)
+        out[:rows] = self.last[:rows]
+        np.minimum(self.lengths[:rows], self.window - 1, out=out[rows:])
+        return self._run(("decode", rows, bucket(self.sizes.slots, longest + 1)), out.size)
+
+    def _stage(self, size: int) -> Tokens:
+        """Room for what the next launch is told; the copy to the device has its own until the step ends."""
+        self._used += size
+        return self._outgoing[self._used - size : self._used]
+
+    def _run(self, launch: Launch, size: int) -> slice:
+        """Send the staged numbers, launch, and ask for the token ids back, all without waiting."""
+        if not self._got:
+            self.clock.start()
+        self._inbox[:size].copy_(self._sent[self._used - size : self._used], non_blocking=True)
+        if launch in self._graphs:
+            self._graphs[launch].replay()
+        else:
+            self._compute(launch)
+        span = slice(self._got, self._got + launch[1])
+        self._got = span.stop
+        self._received[span].copy_(self._outbox[: launch[1]], non_blocking=True)
+        return span
+
+    def _compute(self, launch: Launch) -> None:
+        kind, rows, size = launch
+        if kind == "decode":
+            self._compute_decode(rows, size)
+        else:
+            self._compute_prefill(rows, size, fresh=kind == "prefill")
+
+    def _compute_decode(self, rows: int, slots: int) -> None:
+        ids, at = self._inbox[: 2 * rows].view(2, rows, 1)
+        keys = torch.arange(slots, device=self.device)
+        mask = self._mask(keys[None, None, :] <= at[:, :, None])
+        where = torch.arange(rows, device=self.device) * self.window + at[:, 0]
+        self._view = _View(where, mask, first=(rows, slots))
+        self._emit(self._forward(ids, at)[:, -1], rows)
+
+    def _compute_prefill(self, rows: int, width: int, *, fresh: bool) -> None:
+        ids = self._inbox[: rows * width].view(rows, width)
+        slots, context, new = self._inbox[rows * width : rows * (width + 3)].view(3, rows)
+        columns = torch.arange(width, device=self.device)[None, :]
+        at = (context[:, None] + columns).clamp(max=self.window - 1)
+        slot = torch.where(columns < new[:, None], slots[:, None], self.max_rows)
+        where = (slot * self.window + at).flatten()
+        if fresh:
+            self._view = _View(where)
+        else:
+            keys = torch.arange(self.window, device=self.device)
+            self._view = _View(where, self._mask(keys[None, None, :] <= at[:, :, None]), slots)
+        hidden = self._forward(ids, at)
+        last = (new - 1).clamp(min=0)
+        self._emit(hidden[torch.arange(rows, device=self.device), last], rows)
+
+    def _mask(self, seen: Any) -> Any:
+        """An additive mask in the model's dtype, made once a launch and not once a layer."""
+        zero = torch.zeros((), dtype=self._store.dtype, device=self.device)
+        return torch.where(seen, zero, -torch.inf).to(self._store.dtype)[:, None]
+
+    def _forward(self, ids: Any, at: Any) -> Any:
+        return self._base(input_ids=ids, position_ids=at, past_key_values=self._cache, use_cache=True).last_hidden_state
+
+    def _emit(self, hidden: Any, rows: int) -> None:
+        self._outbox[:rows].copy_(self._head(hidden).argmax(-1))
+
+    def exchange(self, key: Any, value: Any, layer: int) -> tuple[Any, Any]:
+        """Store a layer's new keys and values ``[rows, heads, tokens, width]``; give those its rows attend to."""
+        view = self._view
+        both = []
+        for new, store in zip((key, value), self._store[layer], strict=True):
+            store.view(-1, *store.shape[2:]).index_copy_(0, view.where, new.transpose(1, 2).flatten(0, 1))
+            if view.first:
+                both.append(store[: view.first[0], : view.first[1]].transpose(1, 2))
+            elif view.slots is not None:
+                both.append(store.index_select(0, view.slots).transpose(1, 2))
+            else:
+                both.append(new)
+        return both[0], both[1]
+
+    def launches(self) -> list[Launch]:
+        """Every launch there is, the largest first, so that the graphs' shared memory is laid out once."""
+        decode: list[Launch] = [("decode", r, s) for s in self.sizes.slots for r in self.sizes.rows]
+        kinds: tuple[LaunchKind, ...] = ("chunk", "prefill")
+        chunks: list[Launch] = [(kind, r, w) for kind in kinds for r, w in self.sizes.prefills()]
+        return sorted(chunks, key=lambda launch: -launch[1] * launch[2]) + decode[::-1]
+
+    @torch.inference_mode()
+    def capture(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+        """Capture every launch as a CUDA graph, all in one memory pool. Without a GPU there is nothing to do."""
+        if self.device.type != "cuda":
+            return
+        began, launches = time.perf_counter(), self.launches()
+        stream, pool = _cuda.Stream(), torch.cuda.graph_pool_handle()
+        gc.collect()
+        gc.freeze()  # torch collects garbage before each capture, which takes long with so much loaded
+        for i, launch in enumerate(launches):
+            self._graphs[launch] = self._captured(launch, stream, pool)
+            progress(i + 1, len(launches))
+        gc.unfreeze()
+        torch.cuda.synchronize()
+        used = torch.cuda.memory_reserved() / 2**30
+        log(f"captured {len(launches)} graphs in {time.perf_counter() - began:.1f} s, {used:.1f} GiB reserved")
+
+    def _captured(self, launch: Launch, stream: Any, pool: Any) -> Any:
+        # padding rows and zero lengths are a valid input of every launch
+        self._inbox.zero_()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self._compute(launch)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            self._compute(launch)
+        return graph
+
+
+class EagerRunner:
+    """Hugging Face's forward with a growing cache: one batch at a time, left-padded to its widest row."""
+
+    iteration_level = False
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded, self.device = loaded, loaded.device
+        self.clock = Clock(self.device)
+        loaded.model.set_attn_implementation("sdpa")
+        self._cache: Any = None
+        self._next: Any = None
+        self._mask: Any = None
+        self._at: Any = None
+
+    @torch.inference_mode()
+    def start(self, prompts: Sequence[Tokens]) -> list[int]:
+        """Forget the batch before and prefill another. Returns each row's first token id."""
+        width = max(map(len, prompts))
+        ids, mask = np.zeros((2, len(prompts), width), np.int64)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :], mask[i, width - len(prompt) :] = prompt, 1
+        self.clock.start()
+        self._mask = torch.from_numpy(mask).to(self.device)
+        self._at = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        self._cache = DynamicCache()
+        return self._forward(torch.from_numpy(ids).to(self.device))
+
+    @torch.inference_mode()
+    def next(self) -> list[int]:
+        """One decode step of the whole batch, finished rows included. Returns each row's next token id."""
+        self.clock.start()
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=-1)
+        # a held row goes on past the window; its tokens mean nothing any more
+        self._at = (self._at[:, -1:] + 1).clamp(max=self.loaded.window - 1)
+        return self._forward(self._next)
+
+    def _forward(self, ids: Any) -> list[int]:
+        logits = self.loaded.model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=self._at,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        self._next = logits[:, -1].argmax(-1, keepdim=True)
+        self.clock.stop()
+        tokens: list[int] = self._next[:, 0].tolist()  # the copy waits for the device, and that ends the step
+        return tokens
+
+    @torch.inference_mode()
+    def pretend(self, rows: int, longest: int, shortest: int) -> Callable[[], None]:
+        """Be in the middle of a batch with that many tokens in the cache, the last row's ``longest - shortest``
+        leftmost ones padding. Returns what puts the batch back there after a step."""
+        config = self.loaded.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (rows, heads, longest, width)
+        dtype = self.loaded.model.dtype
+        self._cache, self._next = None, None
+        self._tidy()
+        layers = [
+            tuple(torch.empty(shape, dtype=dtype, device=self.device).normal_() for _ in range(2))
+            for _ in range(config.num_hidden_layers)
+        ]
+        mask = torch.ones((rows, longest), dtype=torch.int64, device=self.device)
+        mask[-1, : longest - shortest] = 0
+        at = (mask.cumsum(-1) - 1).clamp(min=0)[:, -1:]
+        ids = torch.ones((rows, 1), dtype=torch.int64, device=self.device)
+
+        def rewind() -> None:
+            cache: Any = DynamicCache()
+            for i, (key, value) in enumerate(layers):
+                cache.update(key[:, :, :0], value[:, :, :0], i)
+                cache.layers[i].keys, cache.layers[i].values = key, value
+            self._cache, self._mask, self._at, self._next = cache, mask, at, ids
+
+        return rewind
+
+    def _tidy(self) -> None:
+        """Give cached memory back before batches of another size have split it up."""
+        if self.clock.cuda and torch.cuda.memory_reserved() > torch.cuda.get_device_properties(0).total_memory / 2:
+            torch.cuda.empty_cache()
+
+
+@torch.inference_mode()
+def regret(loaded: Loaded, prompt: Tokens, tokens: Sequence[int]) -> NDArray[np.float64]:
+    """By a plain forward pass: how far each emitted token's logit is below the best, in the logits' deviations."""
+    loaded.model.set_attn_implementation("sdpa")
+    ids = torch.tensor([*prompt.tolist(), *tokens[:-1]], device=loaded.device)[None]
+    logits = loaded.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
+    chosen = logits.gather(1, torch.tensor(tokens, device=loaded.device)[:, None])[:, 0]
+    below: NDArray[np.float64] = ((logits.max(-1).values - chosen) / logits.std(-1)).double().cpu().numpy()
+    return below
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """GPU, driver and versions for the provenance of a profile."""
+    cuda = device.type == "cuda"
+    return {
+        "gpu": torch.cuda.get_device_name(device) if cuda else "none",
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "attention": "sdpa (flash or memory-efficient; cuDNN off)" if cuda else "sdpa (CPU)",
+    }
+
+
+def notes(device: torch.device) -> str:
+    """How the device was used, as far as it moves the numbers."""
+    if device.type == "cuda":
+        return f"float32 matrix products: {torch.get_float32_matmul_precision()} precision (highest: no TF32)"
+    return f"{torch.get_num_threads()} CPU thread"
