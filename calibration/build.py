@@ -218,11 +218,10 @@ def _curve(kind: str, points: Sequence[Point], padding: Padding, decode: DecodeT
 
 
 def _left_out(grid: Sequence[Point], held: Sequence[Point], padding: Padding) -> set[tuple[int, int]]:
-    """Buckets of held-out cells, that the fit may not see: at most a quarter of all, and none at an axis' end."""
-    rows, lengths = ({_bucket(p, padding)[i] for p in grid} for i in (0, 1))
-    ends = {(r, n) for r in (min(rows), max(rows)) for n in (min(lengths), max(lengths))}
-    hit = dict.fromkeys(_bucket(p, padding) for p in held)
-    return set([b for b in hit if b not in ends][: len(grid) // 4])
+    """Buckets of held-out cells, that the fit may not see: of each size of rows at most one, and none at an end."""
+    lengths = {_bucket(p, padding)[1] for p in grid}
+    inner = [_bucket(p, padding) for p in held]
+    return set({rows: (rows, n) for rows, n in inner if min(lengths) < n < max(lengths)}.values())
 
 
 def _bucket(point: Point, padding: Padding) -> tuple[int, int]:

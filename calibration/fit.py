@@ -184,7 +184,7 @@ def _fit(form: _Form, kind: str, points: Sequence[Point], padding: Padding) -> C
     measured = np.array([p.seconds for p in points])
     design = _design(form, kind, points, padding)
     scale = np.maximum(np.abs(design).max(axis=0), 1e-300)
-    theta = optimize.lsq_linear(design / scale / measured[:, None], np.ones(len(points)), (0, np.inf)).x
+    theta = optimize.nnls(design / scale / measured[:, None], np.ones(len(points)))[0]
     active = np.ones(len(points), bool)
     if form.floor:
         theta = _fit_floor(design / scale, measured, theta)
@@ -206,7 +206,7 @@ def _fit_floor(design: Array, measured: Array, start: Array) -> Array:
         floor = float(np.quantile(measured, quantile))
         above = measured > 1.05 * floor
         if above.sum() > design.shape[1]:
-            fitted = optimize.lsq_linear(design[above] / measured[above, None], np.ones(above.sum()), (0, np.inf)).x
+            fitted = optimize.nnls(design[above] / measured[above, None], np.ones(above.sum()))[0]
             guess = np.append(fitted, floor)
         else:
             guess = np.append(start, floor)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +57,13 @@ class Plan:
             raise ConfigError(f"max rows = {self.max_rows} must be at least 2")
         if self.max_context < 32:
             raise ConfigError(f"max context = {self.max_context} must be at least 32")
+
+    def command(self) -> str:
+        """The command line that this is."""
+        words = ["simqueue", "calibrate"]
+        for field in ("model", "runner", "dtype", "device", "name", "max_rows", "max_context"):
+            words += [f"--{field.replace('_', '-')}", str(getattr(self, field))]
+        return shlex.join(words)
 
 
 def calibrate(plan: Plan) -> Profile | None:
@@ -160,7 +166,7 @@ def _header(plan: Plan, loaded: runners.Loaded) -> dict[str, str]:
         "driver": driver() if loaded.device.type == "cuda" else "none",
         "cpu": cpu(),
         "python": platform.python_version(),
-        "command": shlex.join(["simqueue", *sys.argv[1:]]),
+        "command": plan.command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": runners.notes(loaded.device),
     }

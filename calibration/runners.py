@@ -336,7 +336,7 @@ class GraphRunner:
         slots, context, new = self._inbox[rows * width : rows * (width + 3)].view(3, rows)
         columns = torch.arange(width, device=self.device)[None, :]
         at = (context[:, None] + columns).clamp(max=self.window - 1)
-        slot = torch.where(columns < new[:, None], slots[:, None], self.max_rows)
+        slot = slots[:, None].expand(rows, width).masked_fill(columns >= new[:, None], self.max_rows)
         where = (slot * self.window + at).flatten()
         if fresh:
             self._view = _View(where)
@@ -349,8 +349,8 @@ class GraphRunner:
 
     def _mask(self, seen: Any) -> Any:
         """An additive mask in the model's dtype, made once a launch and not once a layer."""
-        zero = torch.zeros((), dtype=self._store.dtype, device=self.device)
-        return torch.where(seen, zero, -torch.inf).to(self._store.dtype)[:, None]
+        mask = torch.zeros(seen.shape, dtype=self._store.dtype, device=self.device)
+        return mask.masked_fill_(~seen, -torch.inf)[:, None]
 
     def _forward(self, ids: Any, at: Any) -> Any:
         return self._base(input_ids=ids, position_ids=at, past_key_values=self._cache, use_cache=True).last_hidden_state
