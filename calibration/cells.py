@@ -99,9 +99,10 @@ def eager_cells(max_rows: int, max_context: int, seed: int) -> list[Cell]:
     """A grid fine enough to interpolate in, up to twice the window for rows that a batch holds, and held-out cells."""
     rng = random.Random(seed)
     rows = _upto((1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256), max_rows)
-    widths = _upto((1, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024), max_context)
+    # at one token nobody in a batch is shorter, and without padding there is no mask to pay for: hence 1 and 2
+    widths = _upto((1, 2, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024), max_context)
     # finished rows of a batch are held and go on growing, so a padded cache can outgrow the window
-    longest = _upto((1, 32, 64, 128, 192, 256, 384, 512, 768, 1023, 1535), 2 * max_context - 2)
+    longest = _upto((1, 2, 32, 64, 128, 192, 256, 384, 512, 768, 1023, 1535), 2 * max_context - 2)
     decode = [Cell("decode", decode_rows=r, longest=n) for r in rows for n in longest]
     fresh = [Cell("prefill", r, w) for r in rows for w in widths]
     held = _between_decode(rng, rows, longest, _share(decode))

@@ -162,7 +162,7 @@ def _header(plan: Plan, loaded: runners.Loaded) -> dict[str, str]:
         "parameters": str(loaded.parameters),
         "layers": str(config.num_hidden_layers),
         "hidden": str(config.hidden_size),
-        **runners.machine(loaded.device),
+        **runners.machine(loaded.device, plan.runner),
         "driver": driver() if loaded.device.type == "cuda" else "none",
         "cpu": cpu(),
         "python": platform.python_version(),
