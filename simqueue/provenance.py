@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -15,10 +16,12 @@ from simqueue.workload import Workload
 
 def described(value: object) -> Any:
     """A configured object as the table that would configure it; a user's own class by its name and fields."""
-    if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is not None:
-        return msgspec.to_builtins(value)
     fields = msgspec.to_builtins(value) if _has_fields(value) else {}
-    return {"kind": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+    # JSON has no infinite numbers.
+    table = {key: str(field) if field == math.inf else field for key, field in fields.items()}
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is not None:
+        return table
+    return {"kind": f"{type(value).__module__}:{type(value).__qualname__}", **table}
 
 
 def _has_fields(value: object) -> bool:

@@ -157,7 +157,10 @@ class Result:
     # Tables.
 
     def requests(self) -> dict[str, NDArray[Any]]:
-        """One row a request: seconds, tokens, the exact ticks, and the workload's further columns."""
+        """One row a request: seconds, tokens, the exact ticks, and last the workload's further columns.
+
+        A further column with a name of ours (a trace's own ``request_id``) gets ``_given`` behind it.
+        """
         grid = self.grid
         seconds = {
             "arrival_s": self.workload.arrival_s,
@@ -170,7 +173,9 @@ class Result:
         }
         ticks = {f"{name}_ticks": getattr(self, name) for name in ("arrival", "scheduled", "first_token", "finished")}
         tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
-        return {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks, **self.workload.extra}
+        own = {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks}
+        extra = self.workload.extra
+        return {**own, **{f"{name}_given" if name in own else name: column for name, column in extra.items()}}
 
     def steps(self) -> dict[str, NDArray[Any]]:
         """One row a step, leaps expanded: start and duration in seconds, and rows that decode, are held and prefill."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simqueue.checks import at_least
 from simqueue.cost.base import UNLIMITED, StepCost
-from simqueue.cost.noise import EmpiricalNoise, NoisyCost, NoNoise, Spread
+from simqueue.cost.noise import NoisyCost, NoNoise, Spread
 from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
 from simqueue.errors import ConfigError, ProfileError
@@ -20,7 +20,7 @@ from simqueue.provenance import provenance
 from simqueue.record import Column, Leaps, Requests, settle
 from simqueue.result import Result
 from simqueue.sim.driver import Delays, drive
-from simqueue.sim.steps import expand, with_prefill
+from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.system import System
 from simqueue.units import Grid, grid_for
 from simqueue.workload import Workload
@@ -82,7 +82,7 @@ def simulate(
         delivery=delivery,
         with_batch=with_batch,
         warmup=warmup,
-        durations=lambda: expand(table, bound.cost, bound.spread, bound.seed),
+        durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
         saturation_rps=cache(lambda: saturation_rps(workload, system)),
         provenance=provenance(workload, system, seed, bound.grid),
     )
@@ -121,7 +121,7 @@ def _saturate(workload: Workload, system: System) -> float:
 
 def bind(system: System, workload: Workload, seed: int) -> Bound:
     """Put a system on the grid that its costs and this workload's length need. Raises ConfigError."""
-    _check(system)
+    check(system)
     last_s = float(workload.arrival_s[-1])
     grid = grid_for(system.cost.coefficients(), 4 * last_s)
     if grid.horizon_s < last_s:
@@ -129,10 +129,9 @@ def bind(system: System, workload: Workload, seed: int) -> Bound:
             f"the last arrival, at {last_s:.3g} s, is beyond the {grid.horizon_s:.3g} s that 64-bit time holds on a "
             "grid fine enough for this cost: use fewer requests or a higher rate"
         )
-    cost = system.cost.on(grid)
-    spread = _spread(system)
+    spread = spread_of(system.cost, system.noise)
     noise_seed = np.random.SeedSequence(seed, spawn_key=(_NOISE, 0))
-    return Bound(system, grid, cost, spread, noise_seed)
+    return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
 
 
 def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -> tuple[Requests, Leaps]:
@@ -161,18 +160,9 @@ def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
     return None if column is None else column.tolist()
 
 
-def _spread(system: System) -> Spread | None:
-    noise = system.noise
-    if isinstance(noise, NoNoise):
-        return None
-    if not isinstance(noise, EmpiricalNoise):
-        return Spread(noise.draw)
-    if not isinstance(system.cost, Measured):
-        raise ConfigError('noise empirical: only a measured cost has residuals: use cost = { kind = "profile", ... }')
-    return system.cost.spread()
-
-
-def _check(system: System) -> None:
+def check(system: System) -> None:
+    """Refuse parts that do not go together. Raises ConfigError, or ProfileError if the profile cannot be used."""
+    spread_of(system.cost, system.noise)
     joins = getattr(system.policy, "iteration_level", True)
     if not joins:
         return

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from simqueue.cost.base import StepCost
-from simqueue.cost.noise import Spread, all_draws
+from simqueue.cost.noise import EmpiricalNoise, NoNoise, Spread, all_draws
+from simqueue.cost.profile import Measured
+from simqueue.errors import ConfigError
 from simqueue.record import Column
+from simqueue.system import CostSpec
+from simqueue.units import Grid
+
+
+def spread_of(cost: CostSpec, noise: Any) -> Spread | None:
+    """What the draws of ``noise`` mean to the steps of ``cost``. Raises ConfigError if they do not go together."""
+    if isinstance(noise, NoNoise):
+        return None
+    if not isinstance(noise, EmpiricalNoise):
+        return Spread(noise.draw)
+    if not isinstance(cost, Measured):
+        raise ConfigError('noise empirical: only a measured cost has residuals: use cost = { kind = "profile", ... }')
+    return cost.spread()
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Makes the duration of every step of a run, in ticks, from its leaps and from what was configured."""
+
+    leaps: Mapping[str, Column] = field(repr=False)
+    cost: CostSpec
+    noise: Any
+    grid: Grid
+    seed: np.random.SeedSequence
+
+    def __call__(self) -> Column:
+        """int64 ``(steps,)``."""
+        spread = spread_of(self.cost, self.noise)
+        return expand(self.leaps, self.cost.on(self.grid), spread, self.seed)
 
 
 def with_prefill(

@@ -46,7 +46,7 @@ def refuse_if_too_many(requests: int) -> None:
     Raises:
         WorkloadError: with the estimate, what is available, and how many would fit.
     """
-    needed, available = requests * _BYTES_A_REQUEST, _available_bytes()
+    needed, available = requests * _BYTES_A_REQUEST, available_bytes()
     if needed > available:
         raise WorkloadError(
             f"requests = {requests} would take about {needed / 1e9:.3g} GB of memory and "
@@ -54,7 +54,7 @@ def refuse_if_too_many(requests: int) -> None:
         )
 
 
-def _available_bytes() -> int:
+def available_bytes() -> int:
     """Memory that can still be had: what the kernel says, or this container's limit where that is lower."""
     limits = [_meminfo_bytes(), _cgroup_bytes()]
     return min([limit for limit in limits if limit is not None], default=_physical_bytes())
