@@ -33,11 +33,10 @@ def cells_of(header: Mapping[str, str]) -> list[Cell]:
 
 
 def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -> Profile:
-    """The profile of a whole calibration. Raises ProfileError if cells are missing."""
-    cells = cells_of(header)
-    missing = sum(cell not in samples or not samples[cell].wall for cell in cells)
-    if missing:
-        raise ProfileError(f"profile {name}: {missing} of {len(cells)} cells are not measured yet: run calibrate again")
+    """The profile of what was measured, on the grid that it was measured on. Raises ProfileError if cells are missing."""
+    cells = [cell for cell, repeats in samples.items() if repeats.wall]
+    if {cell.kind for cell in cells if not cell.held_out} < {"decode", "prefill"}:
+        raise ProfileError(f"profile {name}: {source} has no decode or no prefill cells yet: run calibrate again")
     points = [_point(cell, samples[cell]) for cell in cells]
     window, model = int(header["max_context"]), _model(header)
     sizes = None if header["runner"] == "eager" else buckets(int(header["max_rows"]), window)
@@ -126,6 +125,9 @@ def _of(points: Sequence[Point], kind: str, held_out: bool) -> list[Point]:
 def _decode_table(points: Sequence[Point], sizes: Buckets | None) -> DecodeTable:
     grid = {(p.decode_rows, p.longest): p for p in _of(points, "decode", False)}
     rows, longest = (tuple(sorted({key[i] for key in grid})) for i in (0, 1))
+    missing = len(rows) * len(longest) - len(grid)
+    if missing:
+        raise ProfileError(f"{missing} of {len(rows) * len(longest)} decode cells are not measured: run calibrate again")
     return DecodeTable(
         rows=rows,
         longest=longest,
