@@ -23,7 +23,7 @@ class StepCost(Protocol):
         """One step of any shape."""
 
     def leap(self, rows: int, context: int, longest: int, steps: int, limit: int) -> tuple[int, int]:
-        """``(j, duration)`` of the first j of ``steps`` decode steps: the least j that lasts ``limit`` or more, or all."""
+        """``(j, duration)``: of ``steps`` decode steps the first j that together last ``limit`` or more, or all."""
 
     def series(self, rows: int, context: int, longest: int, steps: int) -> Iterator[int]:
         """The same steps one by one."""

@@ -17,7 +17,7 @@ from simqueue.units import Grid
 
 
 class Affine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="affine"):
-    """base + per_row * rows + per_new_token * tokens computed + per_context_token * tokens in the cache before the step.
+    """base + per_row * rows + per_new_token * tokens computed + per_context_token * tokens cached before the step.
 
     Rows count held ones too; a decoding or held row computes one token. Seconds, none negative, not all zero.
     """
@@ -114,4 +114,5 @@ class LinearCost:
         self, rows: NDArray[np.int64], context: NDArray[np.int64], longest: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Many decode steps at once."""
-        return np.maximum(self.base + self.per_decode * rows + self.per_context * context, self.floor)
+        linear = self.base + self.per_decode * rows + self.per_context * context
+        return np.asarray(np.maximum(linear, self.floor), np.int64)

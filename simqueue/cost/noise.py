@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -35,7 +36,7 @@ class LognormalNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
         """``count`` multipliers."""
         variance = np.log1p(self.cv**2)
-        return np.exp(np.sqrt(variance) * rng.standard_normal(count) - variance / 2)
+        return np.asarray(np.exp(np.sqrt(variance) * rng.standard_normal(count) - variance / 2))
 
 
 class ExponentialNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="exponential"):
@@ -67,18 +68,18 @@ Noise = NoNoise | LognormalNoise | ExponentialNoise | ErlangNoise | EmpiricalNoi
 
 
 class Spread:
-    """Maps a standardised draw to a step's multiplier; the same for every shape unless a profile says otherwise."""
+    """Maps a draw (of whatever ``draw`` makes) to a step's multiplier: here the draw itself, whatever the shape."""
 
     def __init__(self, draw: Draws) -> None:
         self.draw = draw
 
-    def first(self, shape: Shape, draw: float) -> float:
+    def first(self, shape: Shape, draw: Any) -> float:
         """Multiplier of a step of any shape."""
-        return draw
+        return float(draw)
 
-    def decode(self, rows: int, longest: int, draw: float) -> float:
+    def decode(self, rows: int, longest: int, draw: Any) -> float:
         """Multiplier of a decode step."""
-        return draw
+        return float(draw)
 
     def column(
         self, rows: NDArray[np.int64], longest: NDArray[np.int64], draws: NDArray[np.float64]
@@ -94,10 +95,10 @@ class NoisyCost:
         self.needs_longest = cost.needs_longest
         self._cost, self._spread = cost, spread
         self._rng = np.random.default_rng(seed)
-        self._draws: list[float] = []
+        self._draws: list[Any] = []
         self._next = 0
 
-    def _draw(self) -> float:
+    def _draw(self) -> Any:
         i = self._next
         if i == len(self._draws):
             self._draws, i = self._spread.draw(self._rng, _BLOCK).tolist(), 0

@@ -31,7 +31,7 @@ from simqueue.workload import Fixed, Geometric, Lognormal, Poisson
 REQUESTS = 200_000
 PROFILE = "gpt2-h200-bf16-graph"
 AFFINE = Affine(base_s=0.8e-3, per_row_s=8e-6, per_new_token_s=8e-6, per_context_token_s=2e-9)
-COSTS = {"affine": AFFINE}
+COSTS = {"affine": AFFINE, "profile": Measured(name=PROFILE)}
 TRACE = Path(__file__).parents[2].parent / "shared" / "traces" / "AzureLLMInferenceTrace_conv.csv.gz"
 
 

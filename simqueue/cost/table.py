@@ -1,0 +1,187 @@
+"""The measured table of a profile, or the curve fitted to it, as a cost model."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.cost.interpolate import along, between, by_rows
+from simqueue.errors import ProfileError
+from simqueue.plan import Shape
+from simqueue.profile import Profile
+from simqueue.units import Grid
+
+
+class TableCost:
+    """Decode steps depend on rows and the longest context: for given rows they are a list, summed once.
+
+    A leap is then a difference of two sums, and a cut a bisection, whatever the form of the table. A prefill is looked
+    up by its widest row and its rows.
+    """
+
+    needs_longest = True
+
+    def __init__(self, profile: Profile, grid: Grid, *, curve: bool, extrapolate: bool) -> None:
+        assert profile.decode is not None
+        assert profile.prefill is not None
+        self._name, self._grid, self._beyond = profile.name, grid, extrapolate
+        self._table, self._prefill = profile.decode, profile.prefill
+        self._curve = profile.curves.decode if curve else None
+        self._prefill_curves = (profile.curves.prefill, profile.curves.chunk) if curve else (None, None)
+        # Tables and curves hold medians; queues feel the mean.
+        self._mean = profile.noise.mean_over_median if profile.noise else 1.0
+        # A held row of a runner with slots stays at the end of its window.
+        self._holds_at_end = profile.iteration_level
+        # By rows: every decode step by the longest context, and the sums before each.
+        self._each: dict[int, list[int]] = {}
+        self._sums: dict[int, list[int]] = {}
+        # By the widest row, from a prompt's start or on a context: every prefill by rows.
+        self._prefills: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+        self._mixed = grid.ticks(profile.mixed_s * self._mean)
+
+    def step(self, shape: Shape) -> int:
+        """Prefill, decode, and what doing both in one step saves or costs."""
+        chunk = 1 if shape.prefill_context else 0
+        prefills = self._prefills[chunk].get(shape.widest)
+        if prefills is None or shape.prefill_rows >= len(prefills):
+            prefills = self._prefill_by_rows(shape.widest, chunk, shape.prefill_rows)
+        rows = shape.decode_rows + shape.held_rows
+        if not rows:
+            return prefills[shape.prefill_rows]
+        each = self._each.get(rows)
+        if each is None or shape.longest >= len(each):
+            each = self._decode(rows, shape.longest)
+        total = prefills[shape.prefill_rows] + each[shape.longest] + self._mixed
+        return total if total > 0 else 1
+
+    def leap(self, rows: int, context: int, longest: int, steps: int, limit: int) -> tuple[int, int]:
+        """The difference of two sums, or the first sum that reaches the limit."""
+        sums = self._sums.get(rows)
+        if sums is None:
+            self._decode(rows, longest)
+            sums = self._sums[rows]
+        last = longest + steps
+        if last < len(sums):
+            start = sums[longest]
+            total = sums[last] - start
+            if total <= limit:
+                return steps, total
+        else:
+            last = len(sums) - 1
+            if longest >= last or sums[last] - sums[longest] < limit:
+                self._decode(rows, longest + steps)
+                return self.leap(rows, context, longest, steps, limit)
+            start = sums[longest]
+        j = bisect_left(sums, start + limit, longest + 1, last)
+        return j - longest, sums[j] - start
+
+    def series(self, rows: int, context: int, longest: int, steps: int) -> Iterator[int]:
+        """The same steps one by one; one outside the range is refused only when it is reached."""
+        each = self._each.get(rows) or self._decode(rows, longest)
+        yield from islice(each, longest, longest + steps)
+        known = max(longest, len(each))
+        if known < longest + steps:
+            yield from self._decode(rows, longest + steps)[known : longest + steps]
+
+    def column(
+        self, rows: NDArray[np.int64], context: NDArray[np.int64], longest: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Many decode steps at once."""
+        return by_rows(rows, lambda r, at: np.array(self._decode(r, int(longest[at].max())), np.int64)[longest[at]])
+
+    def _decode(self, rows: int, longest: int) -> list[int]:
+        """Every decode step of so many rows, as far as was measured, or up to ``longest``."""
+        known = self._each.get(rows)
+        if known is not None and longest < len(known):
+            return known
+        table = self._table
+        most = table.longest[-1]
+        if not self._beyond:
+            if rows > table.rows[-1]:
+                raise self._outside("rows in a step", rows, table.rows[-1])
+            if longest > most and not self._holds_at_end:
+                raise self._outside("tokens in the cache of a row", longest, most)
+        padded = rows
+        if table.rule == "ceil" and rows <= table.rows[-1]:
+            padded = table.rows[bisect_left(table.rows, rows)]
+            known = self._each.get(padded)
+        if known is None or longest >= len(known):
+            # Twice as far as asked, so that growing costs little.
+            self._fill(padded, (most if longest <= most else 2 * longest) + 1)
+        self._each[rows], self._sums[rows] = self._each[padded], self._sums[padded]
+        return self._each[rows]
+
+    def _fill(self, rows: int, count: int) -> None:
+        longest = np.arange(count)
+        if self._holds_at_end:
+            longest = np.minimum(longest, self._table.longest[-1])
+        if self._curve is None:
+            seconds = self._by_table(rows, longest)
+        else:
+            tokens, at = np.unique(longest, return_inverse=True)
+            seconds = np.array([self._curve.decode(rows, n) for n in tokens.tolist()])[at]
+        each = np.maximum(self._grid.column(seconds * self._mean), 1)
+        self._each[rows] = each.tolist()
+        self._sums[rows] = [0, *np.cumsum(each).tolist()]
+
+    def _by_table(self, rows: int, longest: NDArray[np.int64]) -> NDArray[np.float64]:
+        table = self._table
+        return along(table.longest, between(table.rows, np.array(table.seconds), rows, table.rule), longest, table.rule)
+
+    def _prefill_by_rows(self, width: int, chunk: int, rows: int) -> list[int]:
+        """Every prefill whose widest row computes so many tokens, up to as many rows as were measured."""
+        table, most = self._prefill, self._prefill.rows[-1]
+        if chunk and len(table.context) == 1:
+            raise ProfileError(
+                f"profile {self._name} did not measure prompts in chunks (prefill on tokens already in the cache): "
+                "use a policy without max_tokens, or a profile of the graph runner"
+            )
+        if not self._beyond:
+            if width > table.width[-1]:
+                raise self._outside("prompt tokens of a row in a step", width, table.width[-1])
+            if rows > most:
+                raise self._outside("rows in a step", rows, most)
+        padded = width
+        if table.rule == "ceil" and width <= table.width[-1]:
+            padded = table.width[bisect_left(table.width, width)]
+        known = self._prefills[chunk]
+        if padded not in known or rows >= len(known[padded]):
+            seconds = self._launches(padded, chunk, np.arange(1, max(most, 2 * rows if rows > most else 0) + 1))
+            known[padded] = [0, *np.maximum(self._grid.column(seconds * self._mean), 1).tolist()]
+        known[width] = known[padded]
+        return known[width]
+
+    def _launches(self, width: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Groups of as many rows as one launch holds, one after another, then what is left."""
+        table = self._prefill
+        if table.rule == "linear":
+            return self._launch(width, chunk, rows)
+        most = table.rows[table.launch_rows(min(bisect_left(table.width, width), len(table.width) - 1), chunk) - 1]
+        groups, left = (0 * rows, rows) if most == table.rows[-1] else np.divmod(rows, most)
+        whole = self._launch(width, chunk, np.array([most]))[0]
+        rest = np.where(left > 0, self._launch(width, chunk, np.maximum(left, 1)), 0.0)
+        return np.asarray(groups * whole + rest)
+
+    def _launch(self, width: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        table, curve = self._prefill, self._prefill_curves[chunk]
+        if curve is not None:
+            behind = table.context[-1] if chunk else 0
+            return np.array([curve.prefill(r, width, behind) for r in rows.tolist()])
+        by_width = np.array([self._at_width(w, chunk, rows) for w in range(len(table.width))])
+        return between(table.width, by_width, width, table.rule)
+
+    def _at_width(self, w: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        table = self._prefill
+        fits = table.launch_rows(w, chunk)
+        column = np.array([plane[w][chunk] for plane in table.seconds[:fits]], np.float64)
+        return along(table.rows[:fits], column, rows, table.rule)
+
+    def _outside(self, what: str, asked: int, most: int) -> ProfileError:
+        return ProfileError(
+            f"profile {self._name} was measured for 1 to {most} {what}, and {asked} are asked for: stay within (policy "
+            "limits, lengths) or set extrapolate = true"
+        )
