@@ -1,0 +1,239 @@
+"""Scenarios: a TOML file to the objects that `simqueue.simulate` takes, strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from simqueue.checks import at_least
+from simqueue.cost.linear import Affine
+from simqueue.cost.noise import Noise, NoNoise
+from simqueue.cost.profile import Measured
+from simqueue.custom import custom_policy
+from simqueue.errors import ConfigError, SimqueueError
+from simqueue.estimate import refuse_if_too_much
+from simqueue.policy import SHIPPED, BatchingPolicy
+from simqueue.sim.simulate import check
+from simqueue.system import CostSpec, Overheads, System
+from simqueue.tables import (
+    choose,
+    convert,
+    kind_of,
+    placed,
+    refuse_endless,
+    refuse_unknown,
+    require_table,
+    shown,
+    without_kind,
+)
+from simqueue.units import INT64_MAX
+from simqueue.workload import Arrivals, Lengths, WorkloadSpec
+
+
+def _by_kind(*classes: Any) -> dict[str, Any]:
+    return {cls.__struct_config__.tag: cls for cls in classes}
+
+
+POLICIES = _by_kind(*SHIPPED)
+COSTS = _by_kind(Affine, Measured)
+NOISES = _by_kind(*get_args(Noise))
+ARRIVALS = _by_kind(*get_args(Arrivals))
+LENGTHS = _by_kind(*get_args(Lengths))
+
+
+class Run(msgspec.Struct, frozen=True):
+    """How to run it: the seed of every draw, and how many first requests to leave out of every figure."""
+
+    seed: int = 0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        for key in self.__struct_fields__:
+            at_least("run", key, getattr(self, key), 0)
+        if self.seed > INT64_MAX:
+            raise ConfigError(f"run: seed = {self.seed} must be at most {INT64_MAX}")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a scenario file describes.
+
+    Attributes:
+        workload: what arrives; a trace's path starts from the folder of ``path``.
+        system: what serves it.
+        run: how to run it.
+        sweep: the ``[sweep]`` table as it stands, for `simqueue.sweep`; None without one.
+        path: the file.
+    """
+
+    workload: WorkloadSpec
+    system: System
+    run: Run
+    sweep: dict[str, Any] | None
+    path: Path
+
+
+def load(path: Path | str, overrides: Iterable[str] = ()) -> Scenario:
+    """Read a scenario, ``key.key=value`` overrides applied (see `read_table`).
+
+    Raises:
+        SimqueueError: in one line, what is wrong, where, and what would do.
+    """
+    overrides = list(overrides)
+    table = read_table(path, overrides)
+    try:
+        return scenario_from(table, path)
+    except SimqueueError as error:
+        raise type(error)(f"{error} (with --set {' --set '.join(overrides)})" if overrides else str(error)) from None
+
+
+def read_table(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a TOML file as they are, with overrides ``key.key=value`` applied in order.
+
+    The value is TOML, or else text as it stands; it may be a whole table.
+
+    Raises:
+        ConfigError: the file cannot be read or is no TOML, or an override is none.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}): give the path of a scenario file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is no TOML: {error}") from None
+    for override in overrides:
+        _override(table, override)
+    return table
+
+
+def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
+    """The scenario that these tables describe; ``path`` is where they come from.
+
+    Raises:
+        SimqueueError: in one line, what is wrong, where, and what would do.
+    """
+    path = Path(path)
+    try:
+        refuse_unknown(table, ("workload", "system", "run", "sweep"), "")
+        parts = {key: value for key, value in table.items() if key != "sweep"}
+        refuse_endless(parts, "")
+        workload = _workload(_part(table, "workload"))
+        system = _system(_part(table, "system"), path.parent)
+        run = convert(Run, require_table(table.get("run", {}), "run", "[run]"), "run")
+        sweep = require_table(table["sweep"], "sweep", "[sweep]") if "sweep" in table else None
+        refuse_if_too_much(workload, system)
+        if workload.requests is not None and run.warmup >= workload.requests:
+            raise ConfigError(f"run.warmup = {run.warmup} leaves none of {workload.requests} requests: lower it")
+    except SimqueueError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return Scenario(workload, system, run, sweep, path)
+
+
+def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if name not in table:
+        raise ConfigError(f"the table [{name}] is missing: `simqueue init` writes a scenario to start from")
+    return require_table(table[name], name, f"[{name}] and keys below it")
+
+
+def _workload(table: Mapping[str, Any]) -> WorkloadSpec:
+    place = "workload"
+    refuse_unknown(table, WorkloadSpec.__struct_fields__, place)
+    if "arrivals" not in table:
+        raise ConfigError(f"{place}: the key 'arrivals' is missing; there are {', '.join(ARRIVALS)}")
+    parts = dict(table)
+    for key, kinds in (("arrivals", ARRIVALS), ("prompt_tokens", LENGTHS), ("output_tokens", LENGTHS)):
+        if key in parts:
+            parts[key] = choose(kinds, parts[key], f"{place}.{key}")
+    try:
+        return WorkloadSpec(**parts)
+    except SimqueueError as error:
+        raise placed(error, place) from None
+
+
+def _system(table: Mapping[str, Any], folder: Path) -> System:
+    place = "system"
+    refuse_unknown(table, System.__struct_fields__, place)
+    for key, kinds in (("policy", POLICIES), ("cost", COSTS)):
+        if key not in table:
+            raise ConfigError(f"{place}: the key {key!r} is missing; there are {', '.join(kinds)}")
+    parts = dict(table)
+    parts["policy"] = _policy(parts["policy"], folder)
+    parts["cost"] = _cost(parts["cost"], folder)
+    parts["noise"] = choose(NOISES, parts["noise"], "system.noise") if "noise" in parts else NoNoise()
+    overheads = require_table(parts.get("overheads", {}), "system.overheads", "{ request_path_s = ..., ... }")
+    parts["overheads"] = convert(Overheads, overheads, "system.overheads")
+    try:
+        system = System(**parts)
+        check(system)
+    except SimqueueError as error:
+        raise placed(error, place) from None
+    return system
+
+
+def _policy(table: Any, folder: Path) -> BatchingPolicy:
+    place = "system.policy"
+    fields = require_table(table, place, '{ kind = "none" }')
+    kind = fields.get("kind")
+    if isinstance(kind, str) and ":" in kind:
+        return custom_policy(kind, without_kind(fields), place, folder)
+    kind_of(fields, (*POLICIES, "package.module:Class"), place)
+    policy: BatchingPolicy = choose(POLICIES, fields, place)
+    return policy
+
+
+def _cost(table: Any, folder: Path) -> CostSpec:
+    place = "system.cost"
+    cost: CostSpec = choose(COSTS, table, place)
+    if not isinstance(cost, Measured):
+        return cost
+    if cost.path is not None:
+        cost = msgspec.structs.replace(cost, path=str(folder / cost.path))
+    try:
+        cost.profile  # noqa: B018 (it is read when it is first asked for)
+    except SimqueueError as error:
+        raise placed(error, place) from None
+    return cost
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Set one value in place; which keys there may be is found out when the tables are converted."""
+    name, equals, text = override.partition("=")
+    keys = _keys(name)
+    if not equals or not keys:
+        raise ConfigError(f"--set {override!r} is no key.key=value, such as system.policy.max_batch=16")
+    *above, last = keys
+    inner = table
+    for depth, key in enumerate(above, 1):
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override!r}: {'.'.join(above[:depth])} = {shown(inner)} is not a table")
+    inner[last] = _value(text)
+
+
+def _keys(name: str) -> list[str]:
+    """The parts of a dotted key as TOML reads it, quotes and all; none if it is no key."""
+    try:
+        inner: Any = tomllib.loads(f"{name} = 0") if name.isprintable() else 0
+    except tomllib.TOMLDecodeError:
+        return []
+    keys: list[str] = []
+    while isinstance(inner, dict):
+        [(key, inner)] = inner.items()
+        keys.append(key)
+    return keys
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"] if text.isprintable() else text
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -1,0 +1,52 @@
+"""What a run will take, roughly, before it is started."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simqueue.cost.noise import NoNoise
+from simqueue.errors import WorkloadError
+from simqueue.policy import NoBatching
+from simqueue.system import System
+from simqueue.workload import Trace, WorkloadSpec
+from simqueue.workload.checks import available_bytes
+
+# Measured on one core of a 2-core machine: the run and its summary.
+_SECONDS_A_REQUEST = 10e-6
+_SECONDS_A_STEP = 0.6e-6
+_SECONDS_A_NOISY_STEP = 2.9e-6
+_BYTES_A_REQUEST = 420
+_BYTES_A_STEP = 80
+_LONGEST_S = 3600.0
+
+
+def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
+    """Refuse a run that would take over an hour or more memory than there is. A trace is as long as its file.
+
+    Raises:
+        WorkloadError: with the estimate, and how many requests would do.
+    """
+    if isinstance(workload.arrivals, Trace) or workload.requests is None or workload.output_tokens is None:
+        return
+    tokens = min(workload.output_tokens.mean, workload.output_tokens.max or math.inf)
+    steps = tokens / _widest(system.policy)
+    step_s = _SECONDS_A_STEP if isinstance(system.noise, NoNoise) else _SECONDS_A_NOISY_STEP
+    each_s = _SECONDS_A_REQUEST + steps * step_s
+    each_bytes = _BYTES_A_REQUEST + steps * _BYTES_A_STEP
+    requests, memory = workload.requests, available_bytes()
+    most = int(min(_LONGEST_S / each_s, memory / each_bytes))
+    if requests > most:
+        raise WorkloadError(
+            f"workload.requests = {requests} would take about {requests * each_s / 3600:.3g} hours (1 is the most) and "
+            f"{requests * each_bytes / 1e9:.3g} GB of memory ({memory / 1e9:.3g} GB are available): "
+            f"ask for at most {most}"
+        )
+
+
+def _widest(policy: Any) -> float:
+    """The most rows of a step: there are at least as many steps as tokens by it."""
+    if isinstance(policy, NoBatching):
+        return 1.0
+    limits = [getattr(policy, key, None) for key in ("batch", "max_batch", "max_seqs")]
+    return next((float(limit) for limit in limits if limit), math.inf)
