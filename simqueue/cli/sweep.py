@@ -1,0 +1,132 @@
+"""`simqueue sweep`: every combination of a scenario's ``[sweep]`` table, as one table and its figures."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from simqueue.sweep import Failure, Plan, Row
+
+_FAILED, _INTERRUPTED = 1, 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A scenario with a [sweep] table.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for table and figures; out/NAME if left out.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a CPU if left out.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: system.policy.max_batch=16. Repeatable.")
+    ] = None,
+) -> None:
+    """Simulate every combination of the [sweep] table; write one tidy table and the figures."""
+    from simqueue.config import read_table
+    from simqueue.sweep import plan
+    from simqueue.sweep.folder import refuse_foreign
+
+    planned = plan(read_table(file, overrides or ()), file)
+    folder = out or Path("out") / file.stem
+    refuse_foreign(folder)
+    outcomes: dict[int, Row | Failure] = {}
+    try:
+        _collect(planned, workers or _cpus(), outcomes)
+        rows = _rows(outcomes)
+        files = _write(planned, rows, folder, figures=True) if rows else []
+    except KeyboardInterrupt:
+        _interrupted(planned, _rows(outcomes), folder)
+        raise typer.Exit(_INTERRUPTED) from None
+    _print(planned, rows, files)
+    _report(planned, outcomes)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> None:
+    """Fill ``outcomes`` cell by cell, so that what is finished is there when the run is interrupted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from simqueue.sweep import run
+
+    columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TextColumn("cells,"), TimeRemainingColumn())
+    with (
+        Progress(*columns, TextColumn("left"), console=Console(stderr=True), transient=True) as progress,
+        closing(run(plan, workers)) as finished,
+    ):
+        bar = progress.add_task("", total=len(plan.cells))
+        for number, outcome in finished:
+            outcomes[number] = outcome
+            progress.advance(bar)
+
+
+def _rows(outcomes: dict[int, Row | Failure]) -> list[Row]:
+    """In the order of the plan, whichever finished first."""
+    return [row for _, row in sorted(outcomes.items()) if isinstance(row, dict)]
+
+
+def _write(plan: Plan, rows: list[Row], folder: Path, *, figures: bool) -> list[Path]:
+    from simqueue.sweep.folder import written_aside
+    from simqueue.sweep.table import table, write
+
+    with written_aside(folder) as aside:
+        files = write(table(plan, rows), aside)
+        if figures:
+            from simqueue.plot.caption import of_sweep
+            from simqueue.plot.sweep import plot_sweep
+
+            files += plot_sweep(rows, plan.x, of_sweep(plan), aside)
+    return [folder / file.name for file in files]
+
+
+def _interrupted(plan: Plan, rows: list[Row], folder: Path) -> None:
+    """Keep what is finished, without the figures, and say so in one line."""
+    files = _write(plan, rows, folder, figures=False) if rows else []
+    kept = f"written to {' and '.join(map(str, files))}" if files else "nothing written"
+    typer.echo(f"interrupted: {len(rows)} of {len(plan.cells)} cells finished, {kept}", err=True)
+
+
+def _print(plan: Plan, rows: list[Row], files: list[Path]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE, title="response time", pad_edge=False)
+    shown.add_column("cell", overflow="fold")
+    for heading in ("load", "rate /s", "mean s", "p99 s"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
+    before = ""
+    for row in rows:
+        name = row["series"] if plan.x == "rate" else row["label"]
+        numbers = (row[key] for key in ("load", "rate", "response_s_mean", "response_s_p99"))
+        figures = (f"{value:.4g}" for value in numbers)
+        shown.add_row("" if name == before else name, *figures, "unstable" if row["unstable"] else "")
+        before = name
+    console = Console()
+    if rows:
+        console.print(shown, highlight=False)
+        names = ", ".join(file.name for file in files)
+        console.print(f"wrote {files[0].parent}: {names}", highlight=False, soft_wrap=True)
+
+
+def _report(plan: Plan, outcomes: dict[int, Row | Failure]) -> None:
+    """List the cells that failed, if any. Raises typer.Exit(1) then."""
+    failed = [(number, outcome) for number, outcome in sorted(outcomes.items()) if not isinstance(outcome, dict)]
+    if not failed:
+        return
+    typer.echo(f"{len(failed)} of {len(plan.cells)} cells failed:", err=True)
+    for number, failure in failed:
+        typer.echo(f"  {plan.cells[number].label}: {failure.reason}", err=True)
+    raise typer.Exit(_FAILED)
