@@ -160,6 +160,10 @@ class Engine:
     def _start_chunks(self, decision: Step) -> Work:
         prompt, backlog = self._prompt, self.prefilling
         longest = self._longest() if self._extremes else 0
+        if decision.admit or len(dict(decision.prefill)) < len(decision.prefill):
+            raise InvariantError(
+                f"the policy answers {decision}: prefill names each request once, and goes without admit"
+            )
         done: list[int] = []
         new_tokens = context = widest = 0
         for request, tokens in decision.prefill:
@@ -211,8 +215,10 @@ class Engine:
     # Run to completion.
 
     def _start_batch(self, decision: Step) -> Work:
-        if self.running or decision.prefill:
+        if self.running:
             raise InvariantError(f"the policy starts a batch to completion while {self.running} sequences run")
+        if decision.prefill:
+            raise InvariantError(f"the policy answers {decision}: a batch to completion is admitted, not picked")
         size = decision.admit
         self._batch = ids = self._admitted(size)
         self._done = 0
@@ -296,8 +302,10 @@ class Engine:
             raise InvariantError(f"the policy answers {decision!r}, which is neither a Step nor a Wait")
         if self.running:
             raise InvariantError(f"the policy waits while {self.running} sequences could run")
-        if decision.until is not None and decision.until <= self.now:
-            raise InvariantError(f"the policy waits until tick {decision.until} at tick {self.now}")
+        if decision.until is not None and not (type(decision.until) is int and decision.until > self.now):
+            raise InvariantError(
+                f"the policy waits until tick {decision.until} at tick {self.now}: no later whole tick"
+            )
         if decision.until is None and self.closed and self.waiting:
             raise InvariantError(f"the policy waits for ever with {self.waiting} requests waiting and none to come")
         return decision

@@ -78,7 +78,7 @@ def _replica(
         work = plan(now)
         if isinstance(work, Wait):
             due = next_arrival if work.until is None else min(next_arrival, work.until + delays.timer_late)
-            if due == NEVER:
+            if due == NEVER or (engine.closed and not engine.waiting):
                 return
             yield timeout(due - now)
             now = due
