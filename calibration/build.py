@@ -33,7 +33,7 @@ def cells_of(header: Mapping[str, str]) -> list[Cell]:
 
 
 def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -> Profile:
-    """The profile of what was measured, on the grid that it was measured on. Raises ProfileError if cells are missing."""
+    """The profile of what was measured, on the grid it was measured on. Raises ProfileError if cells are missing."""
     cells = [cell for cell, repeats in samples.items() if repeats.wall]
     if {cell.kind for cell in cells if not cell.held_out} < {"decode", "prefill"}:
         raise ProfileError(f"profile {name}: {source} has no decode or no prefill cells yet: run calibrate again")
@@ -127,7 +127,7 @@ def _decode_table(points: Sequence[Point], sizes: Buckets | None) -> DecodeTable
     rows, longest = (tuple(sorted({key[i] for key in grid})) for i in (0, 1))
     missing = len(rows) * len(longest) - len(grid)
     if missing:
-        raise ProfileError(f"{missing} of {len(rows) * len(longest)} decode cells are not measured: run calibrate again")
+        raise ProfileError(f"{missing} of {len(rows) * len(longest)} decode cells are missing: run calibrate again")
     return DecodeTable(
         rows=rows,
         longest=longest,

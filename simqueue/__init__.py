@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simqueue.errors import SimqueueError
     from simqueue.policy import Continuous, Dynamic, NoBatching, Static
     from simqueue.result import Result
-    from simqueue.sim import saturation_rps, simulate
+    from simqueue.sim.simulate import saturation_rps, simulate
     from simqueue.system import Overheads, System
     from simqueue.workload import Workload, WorkloadSpec, make_workload
 

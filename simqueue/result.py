@@ -101,7 +101,7 @@ class Result:
         count = len(self.arrival) - self.warmup
         begun = self.leaps["start"]
         busy = np.minimum(begun + self.leaps["total"], end) - np.maximum(begun, start)
-        times, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
+        _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
         return {
             "requests": count,
             "unstable": self.unstable,
@@ -141,7 +141,9 @@ class Result:
         """(Finished - first token) / (output tokens - 1) in ticks, of every request; NaN where it does not exist."""
         gaps = self.workload.output_tokens - 1
         exists = (gaps > 0) & (not self.with_batch)
-        return np.divide(self.finished - self.first_token, gaps, out=np.full(len(gaps), np.nan), where=exists)
+        tpot = np.full(len(gaps), np.nan)
+        np.divide(self.finished - self.first_token, gaps, out=tpot, where=exists)
+        return tpot
 
     def _tpot(self, unit: float) -> metrics.Stats | None:
         tpot = self.tpot[self.warmup :]

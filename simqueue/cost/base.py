@@ -13,8 +13,8 @@ from simqueue.plan import Shape
 UNLIMITED = 1 << 200
 
 
-class StepCost(Protocol):
-    """Durations of forward passes; every one is at least one tick. ``rows`` counts decoding and held rows."""
+class Timing(Protocol):
+    """Durations of forward passes as they are run; every one is at least one tick. ``rows`` counts decoding and held rows."""
 
     needs_longest: bool
     """Whether the price of a decode step depends on the longest context, so that the engine must keep it."""
@@ -27,6 +27,10 @@ class StepCost(Protocol):
 
     def series(self, rows: int, context: int, longest: int, steps: int) -> Iterator[int]:
         """The same steps one by one."""
+
+
+class StepCost(Timing, Protocol):
+    """A cost model: durations that depend on the shape alone, so that many can be had at once."""
 
     def column(
         self, rows: NDArray[np.int64], context: NDArray[np.int64], longest: NDArray[np.int64]

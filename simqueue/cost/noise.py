@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import at_least, positive
-from simqueue.cost.base import StepCost
+from simqueue.cost.base import StepCost, Timing
 from simqueue.plan import Shape
 
 _BLOCK = 1 << 14
@@ -126,7 +126,7 @@ class NoisyCost:
             yield int(duration * decode(rows, longest + age, draw()) + 0.5) or 1
 
 
-def path_of(cost: StepCost, rows: int, context: int, longest: int, steps: int) -> list[int]:
+def path_of(cost: Timing, rows: int, context: int, longest: int, steps: int) -> list[int]:
     """Time from the start of the first of these decode steps to the end of each."""
     return list(accumulate(cost.series(rows, context, longest, steps)))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import simpy
 
-from simqueue.cost.base import UNLIMITED, StepCost
+from simqueue.cost.base import UNLIMITED, Timing
 from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
 from simqueue.plan import Wait
@@ -31,7 +31,7 @@ _NO_DELAYS = Delays()
 
 
 def drive(
-    engine: Engine, requests: Requests, cost: StepCost, delays: Delays = _NO_DELAYS, *, longest_leap: int = UNLIMITED
+    engine: Engine, requests: Requests, cost: Timing, delays: Delays = _NO_DELAYS, *, longest_leap: int = UNLIMITED
 ) -> Leaps:
     """Run until every request has finished; fills in ``requests`` and returns the leaps.
 
@@ -55,7 +55,7 @@ def _replica(
     env: simpy.Environment,
     engine: Engine,
     requests: Requests,
-    cost: StepCost,
+    cost: Timing,
     delays: Delays,
     leaps: Leaps,
     longest_leap: int,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import at_least
-from simqueue.cost.base import UNLIMITED, StepCost
+from simqueue.cost.base import UNLIMITED, StepCost, Timing
 from simqueue.cost.noise import NoisyCost, NoNoise, Spread
 from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
@@ -144,7 +144,7 @@ def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -
         _tokens(extra.get("max_output_tokens")),
         _tokens(extra.get("predicted_output_tokens")),
     )
-    cost: StepCost = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
+    cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
     delays = Delays(ticks(over.handover_s), ticks(over.handover_per_request_s), ticks(over.timer_late_s))
     try:

@@ -87,7 +87,7 @@ def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
 
 @cache
 def azure(cost: str) -> Workload:
-    """The public trace, cut to 1,024 tokens, at its load on that cost; its TIMESTAMP, ContextTokens, GeneratedTokens."""
+    """The public trace (TIMESTAMP, ContextTokens, GeneratedTokens) cut to 1,024 tokens, at its load on that cost."""
     stamps = np.loadtxt(TRACE, dtype=str, delimiter=",", skiprows=1)
     seconds = (stamps[:, 0].astype("datetime64[ns]") - np.datetime64(stamps[0, 0], "ns")).astype(np.int64) / 1e9
     made = Workload.from_columns(seconds, stamps[:, 1].astype(int), np.maximum(stamps[:, 2].astype(int), 1))
