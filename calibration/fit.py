@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from simqueue.accuracy import predict
 from simqueue.profile import Curve, Errors, Point
 
 Array = NDArray[np.float64]
@@ -84,15 +85,6 @@ def fit_curve(kind: str, train: Sequence[Point], held_out: Sequence[Point], padd
     best = min(fits, key=lambda name: float(np.mean(scores[name] ** 2)))
     curve = fits[best]
     return msgspec.structs.replace(curve, errors=errors)
-
-
-def predict(curve: Curve, kind: str, point: Point) -> float:
-    """Seconds that a curve gives for a cell."""
-    if kind == "decode":
-        return curve.decode(point.decode_rows, point.longest)
-    if kind == "totals":
-        return curve.seconds(point.rows, point.width, point.context)
-    return curve.prefill(point.rows, point.width, point.context)
 
 
 def relative(curve: Curve, kind: str, points: Sequence[Point]) -> Array:
@@ -183,11 +175,16 @@ def _fit(form: _Form, kind: str, points: Sequence[Point], padding: Padding) -> C
     """Least squares on relative error with coefficients of 0 or more; then, under a floor, on log error."""
     measured = np.array([p.seconds for p in points])
     design = _design(form, kind, points, padding)
-    scale = np.maximum(np.abs(design).max(axis=0), 1e-300)
+    scale = np.abs(design).max(axis=0)
+    unseen = scale == 0
+    scale[unseen] = 1.0
     theta = optimize.nnls(design / scale / measured[:, None], np.ones(len(points)))[0]
     active = np.ones(len(points), bool)
     if form.floor:
         theta = _fit_floor(design / scale, measured, theta)
+        # the search ends a little inside its bounds; what moves no step by a billionth of itself is 0
+        theta[theta < 1e-9 * measured.min()] = 0.0
+        theta[:-1][unseen] = 0.0
         active = design / scale @ theta[:-1] > theta[-1]
         scale = np.append(scale, 1.0)
         design = np.column_stack([design * active[:, None], ~active])
