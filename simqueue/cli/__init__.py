@@ -1,0 +1,1 @@
+"""The command line: thin verbs, each in a module that is imported when it is asked for."""

@@ -1,0 +1,123 @@
+"""`simqueue simulate`: one scenario, its figures as a table or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_TIMES = {
+    "queueing": "queueing_s",
+    "service": "service_s",
+    "response": "response_s",
+    "TTFT": "ttft_s",
+    "TPOT": "tpot_s",
+    "ITL": "itl_s",
+}
+_FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("simulate")(simulate)
+
+
+def simulate(
+    file: Annotated[Path, typer.Argument(help="The scenario, a TOML file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for requests.parquet, steps.parquet and summary.json.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: system.policy.max_batch=16. Repeatable.")
+    ] = None,
+) -> None:
+    """Simulate a scenario and print queueing, service and response times, TTFT, TPOT and ITL."""
+    from simqueue.config import load
+    from simqueue.results import refuse_unusable, strict_json
+    from simqueue.sim.simulate import simulate as run
+    from simqueue.workload import make_workload
+
+    scenario = load(file, overrides or ())
+    if out is not None:
+        refuse_unusable(out)
+    if scenario.sweep is not None:
+        typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
+    seed = scenario.run.seed
+    workload = make_workload(scenario.workload, seed, scenario.path.parent)
+    result = run(workload, scenario.system, seed=seed, warmup=scenario.run.warmup)
+    if out is not None:
+        result.save(out)
+    summary = result.summary()
+    if as_json:
+        typer.echo(strict_json(summary), nl=False)
+    else:
+        _print(summary, scenario.run.warmup)
+    if out is not None:
+        typer.echo(f"written to {out}", err=True)
+
+
+def _print(summary: dict[str, Any], warmup: int) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if summary["unstable"]:
+        console.print(
+            f"UNSTABLE: the load is {_load(summary)}; at 1 or more the queue grows for as long as requests come. "
+            "The figures below are of this run alone, no steady state.",
+            style="bold red",
+        )
+    console.print(_table(summary))
+    for name, text in _lines(summary, warmup):
+        console.print(f"  {name:<13}{text}")
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=True)
+    table.add_column("UNSTABLE" if summary["unstable"] else "", no_wrap=True)
+    for figure in _FIGURES:
+        table.add_column(figure, justify="right", no_wrap=True)
+    for name, key in _TIMES.items():
+        stats = summary[key]
+        table.add_row(name, *(readable(stats[figure]) if stats else "-" for figure in _FIGURES))
+    return table
+
+
+def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
+    size, waiting = summary["batch_size"], summary["waiting"]
+    offered, saturation = summary["offered_rps"], summary["saturation_rps"]
+    left_out = f" counted, the first {warmup} left out" if warmup else ""
+    lines = [
+        ("requests", f"{summary['requests']}{left_out}"),
+        ("throughput", f"{summary['throughput_rps']:.4g} requests/s"),
+        ("load", f"{_load(summary)} ({offered:.4g} requests/s offered, {saturation:.4g} at saturation)"),
+        ("utilisation", f"{100 * summary['utilisation']:.4g} %"),
+        ("batch size", f"{size['mean_per_step']:.4g} a step, {size['mean_per_request']:.4g} as a request sees it"),
+        ("waiting", f"{waiting['mean']:.4g} requests in the mean, {waiting['max']} at most"),
+    ]
+    dropped, clipped = summary["dropped"], summary["clipped"]
+    if dropped or clipped:
+        lines.append(("overlong", f"{dropped} requests dropped, {clipped} clipped to the model's context"))
+    prompts, outputs = (100 * summary[f"{name}_clipped_share"] for name in ("prompt", "output"))
+    if prompts or outputs:
+        lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to min or max"))
+    return lines
+
+
+def _load(summary: dict[str, Any]) -> str:
+    return f"{summary['offered_rps'] / summary['saturation_rps']:.4g}"
+
+
+def readable(seconds: float) -> str:
+    """A duration with its unit, to four digits."""
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= unit:
+            return f"{seconds / unit:.4g} {name}"
+    return f"{seconds / 1e-9:.4g} ns" if seconds else "0 s"
