@@ -31,11 +31,11 @@ def sweep(
     """Simulate every combination of the [sweep] table; write one tidy table and the figures."""
     from simqueue.config import read_table
     from simqueue.sweep import plan
-    from simqueue.sweep.folder import refuse_foreign
+    from simqueue.sweep.folder import refuse_unusable
 
     planned = plan(read_table(file, overrides or ()), file)
     folder = out or Path("out") / file.stem
-    refuse_foreign(folder)
+    refuse_unusable(folder)
     outcomes: dict[int, Row | Failure] = {}
     try:
         _collect(planned, workers or _cpus(), outcomes)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from simqueue.errors import OutputError
 
@@ -35,9 +36,10 @@ _CAPTION_PT = 8.5
 _TITLE_PT = 12.5
 _LEGEND_PT = 9.0
 # The mean width of a letter over its size.
-_LETTER = 0.545
+_LETTER = 0.57
 _MARGIN_IN = 0.1
 _HANDLE_IN = 0.62
+_HANDLE_LETTERS = 9
 _MANY_DECADES = 1e5
 _LOOK: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLOURS),
@@ -86,23 +88,38 @@ def marker(i: int) -> str:
     return MARKERS[i % len(MARKERS)]
 
 
-def sheet(title: str, rows: int = 1, columns: int = 1, *, height_in: float = 4.6) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``rows`` times ``columns`` axes, listed row by row. Call it inside `look`."""
+def sheet(title: str, rows: int = 1, columns: int = 1, *, height_in: float = 4.0) -> tuple[Figure, list[Axes]]:
+    """A figure of ``rows`` times ``columns`` empty axes, listed row by row, ``height_in`` high in all.
+
+    Title, legend and caption come on top of that height. Call it inside `look`.
+    """
     figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.text(_MARGIN_IN / _WIDTH_IN, 1 - _MARGIN_IN / height_in, title, size=_TITLE_PT, weight="bold", va="top")
-    _reserve(figure, top_in=_MARGIN_IN + _TITLE_PT * 1.5 / 72)
+    _add_text(figure, title, from_top_in=_MARGIN_IN, size=_TITLE_PT, weight="bold", va="top")
+    _make_room(figure, top_in=_MARGIN_IN + _TITLE_PT * 1.5 / 72)
     return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
 
 
-def _reserve(figure: Figure, *, top_in: float = 0.0, bottom_in: float = 0.0) -> float:
-    """Keep so much more of the figure free of axes; how much is then free at the top, in inches."""
+def _make_room(figure: Figure, *, top_in: float = 0.0, bottom_in: float = 0.0) -> float:
+    """Make the figure higher, the axes as they are; how much is then free above the axes, in inches."""
     engine: Any = figure.get_layout_engine()
-    height_in = float(figure.get_size_inches()[1])
-    left, bottom, width, height = engine.get()["rect"]
-    bottom, height = bottom + bottom_in / height_in, height - (top_in + bottom_in) / height_in
-    engine.set(rect=(left, bottom, width, height))
-    return float((1 - bottom - height) * height_in)
+    width_in, before_in = figure.get_size_inches()
+    height_in = before_in + top_in + bottom_in
+    _, bottom, _, height = engine.get()["rect"]
+    below_in, axes_in = bottom * before_in + bottom_in, height * before_in
+    figure.set_size_inches(width_in, height_in)
+    engine.set(rect=(0, below_in / height_in, 1, axes_in / height_in))
+    return float(height_in - below_in - axes_in)
+
+
+def _top_left(figure: Figure) -> Transform:
+    """Inches from the figure's upper left corner, wherever that will be."""
+    whole: Any = figure.transFigure
+    return figure.dpi_scale_trans + ScaledTranslation(0, 1, whole)
+
+
+def _add_text(figure: Figure, text: str, *, from_top_in: float, **look: Any) -> None:
+    figure.text(_MARGIN_IN, -from_top_in, text, transform=_top_left(figure), **look)
 
 
 def log_axis(axis: XAxis | YAxis) -> None:
@@ -118,26 +135,38 @@ def log_axis(axis: XAxis | YAxis) -> None:
 
 def legend(figure: Figure, *groups: Sequence[Line2D | Patch]) -> None:
     """Explain the handles of each group, group below group, between the title and the axes."""
-    width_in, height_in = figure.get_size_inches()
     for handles in groups:
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        entry_in = longest * _LEGEND_PT * _LETTER / 72 + _HANDLE_IN
-        columns = max(1, min(len(handles), int(width_in / entry_in)))
-        own_in = math.ceil(len(handles) / columns) * _LEGEND_PT * 1.75 / 72
-        place = (0.0, 1 - (_reserve(figure, top_in=own_in) - own_in) / height_in)
-        shown = figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, borderaxespad=0.2)
-        shown.set_in_layout(False)
-    _reserve(figure, top_in=0.5 * _MARGIN_IN)
+        for handle in handles:
+            handle.set_label(textwrap.fill(str(handle.get_label()), _letters(_WIDTH_IN - _HANDLE_IN, _LEGEND_PT)))
+        texts = [str(handle.get_label()).splitlines() for handle in handles]
+        entry = max(len(line) for text in texts for line in text)
+        columns = max(1, min(len(handles), _letters(_WIDTH_IN, _LEGEND_PT) // (entry + _HANDLE_LETTERS)))
+        rows = math.ceil(len(handles) / columns) + sum(len(text) - 1 for text in texts)
+        own_in = (rows * 1.5 + 0.8) * _LEGEND_PT / 72
+        figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0, own_in - _make_room(figure, top_in=own_in)),
+            bbox_transform=_top_left(figure),
+            ncols=columns,
+            borderaxespad=0.2,
+        ).set_in_layout(False)
+    _make_room(figure, top_in=0.5 * _MARGIN_IN)
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Put ``text`` below the axes, broken into lines, and make room for it. Line breaks in it are kept."""
-    width_in, height_in = figure.get_size_inches()
-    letters = int((width_in - 2 * _MARGIN_IN) * 72 / (_CAPTION_PT * _LETTER))
+    """Put ``text`` below the axes, broken into lines. Line breaks in it are kept."""
+    letters = _letters(_WIDTH_IN - 2 * _MARGIN_IN, _CAPTION_PT)
     lines = [line for part in text.splitlines() for line in textwrap.wrap(part, letters)]
-    _reserve(figure, bottom_in=len(lines) * _CAPTION_PT * 1.35 / 72 + 1.5 * _MARGIN_IN)
-    place = (_MARGIN_IN / width_in, _MARGIN_IN / height_in)
-    figure.text(*place, "\n".join(lines), size=_CAPTION_PT, color=GREY, va="bottom", linespacing=1.25)
+    _make_room(figure, bottom_in=len(lines) * _CAPTION_PT * 1.35 / 72 + 1.5 * _MARGIN_IN)
+    bottom_in = float(figure.get_size_inches()[1]) - _MARGIN_IN
+    look: dict[str, Any] = {"size": _CAPTION_PT, "color": GREY, "va": "bottom", "linespacing": 1.25}
+    _add_text(figure, "\n".join(lines), from_top_in=bottom_in, **look)
+
+
+def _letters(width_in: float, size_pt: float) -> int:
+    """How many letters fit a width, on the safe side of the mean."""
+    return int(width_in * 72 / (size_pt * _LETTER))
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

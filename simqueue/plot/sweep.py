@@ -33,7 +33,8 @@ _WIDE = 12.0
 # Shares of a panel's height and width that the numbers at the foot of the saturation lines take.
 _FOOT, _APART = 0.12, 0.045
 _PANELS_A_ROW = 2
-_TITLE_LETTERS = 44
+_TITLE_LETTERS = 40
+_HEIGHT_IN = 3.9
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _over_load(title: str, label: str, metric: str, pair: tuple[str, str], lines
     """Two statistics of one metric against x; where that is the rate, against the load too."""
     limits = {line.saturation_rps for line in lines}
     columns = [RATE, LOAD] if x == RATE and len(limits) > 1 else [x]
-    figure, panels = style.sheet(title, 1, len(columns), height_in=5.2)
+    figure, panels = style.sheet(title, 1, len(columns), height_in=_HEIGHT_IN)
     for axes, column in zip(panels, columns, strict=True):
         _draw(axes, lines, column, metric, pair)
     if len(panels) == 2:
@@ -123,7 +124,7 @@ def _over_load(title: str, label: str, metric: str, pair: tuple[str, str], lines
 
 
 def _tokens(lines: Sequence[Line], x: str) -> Drawn:
-    figure, panels = style.sheet("Time to first token and time per output token", 1, 2, height_in=5.2)
+    figure, panels = style.sheet("Time to first token and time per output token", 1, 2, height_in=_HEIGHT_IN)
     for axes, (title, metric) in zip(panels, _TOKENS.items(), strict=True):
         _draw(axes, lines, x, metric, ("mean", "p99"))
         axes.set_title(title)
@@ -140,7 +141,7 @@ def _parts(lines: Sequence[Line], x: str) -> Drawn:
     against = LOAD if x == RATE else x
     rows = math.ceil(len(lines) / _PANELS_A_ROW)
     columns = min(len(lines), _PANELS_A_ROW)
-    figure, panels = style.sheet("Where the mean response time goes", rows, columns, height_in=1.6 + 2.1 * rows)
+    figure, panels = style.sheet("Where the mean response time goes", rows, columns, height_in=0.3 + 2.2 * rows)
     for axes, line in zip(panels, lines, strict=False):
         _stack(axes, line, against)
     for axes in panels[len(lines) :]:
@@ -172,6 +173,8 @@ def _draw(axes: Axes, lines: Sequence[Line], against: str, metric: str, pair: tu
         at = line.column(against)
         axes.plot(at, line.column(f"{metric}_{pair[0]}"), **look)
         axes.plot(at, line.column(f"{metric}_{pair[1]}"), **look, **_SECOND)
+    if not any(line.rows for line in lines):
+        axes.text(0.5, 0.5, "no cell has a steady state", ha="center", color=style.GREY, transform=axes.transAxes)
     style.log_axis(axes.yaxis)
     axes.set_xlabel(_AXES.get(against, against))
     if against == LOAD:

@@ -142,13 +142,15 @@ def _is_number(value: Any) -> bool:
 def _points(key: str, values: list[Any], name: str, hidden: frozenset[str]) -> list[_Point]:
     words = labels.words(values, hidden)
     column = values if all(map(_is_number, values)) else words
-    entries = [labels.entry(name, value, word) for value, word in zip(values, words, strict=True)]
+    # A single value tells no cell from another.
+    told = len(values) > 1
+    entries = [labels.entry(name, value, word) * told for value, word in zip(values, words, strict=True)]
     return [_Point(key, *point) for point in zip(values, entries, column, strict=True)]
 
 
 def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str | None) -> Cell:
     own = {key: value for key, value in table.items() if key != "sweep"}
-    label = ", ".join(point.entry for point in points)
+    label = ", ".join(point.entry for point in points if point.entry) or _policy(own, x)
     chosen = {point.key: point.value for point in points}
     load = chosen.pop(LOAD, None)
     try:
@@ -157,9 +159,15 @@ def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str
         scenario = scenario_from(own, path)
     except SimqueueError as error:
         raise type(error)(f"{error} (in the sweep's cell {label})") from None
-    series = ", ".join(point.entry for point in points if point.key != x) or labels.shown(own["system"]["policy"])
+    series = ", ".join(point.entry for point in points if point.entry and point.key != x) or _policy(own, x)
     values = {point.key: point.column for point in points if point.key != LOAD}
     return Cell(label, series, values, scenario, load, _capacity(own))
+
+
+def _policy(table: Mapping[str, Any], x: str | None) -> str:
+    """The policy, if no swept key tells one cell from another, without the knob that the x axis shows."""
+    hidden = frozenset({x.rpartition(".")[2]} if x and x.startswith("system.policy.") else ())
+    return labels.shown(table["system"]["policy"], hidden)
 
 
 def _with(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

@@ -2,50 +2,83 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
 from simqueue.errors import OutputError
 
-_FIGURES = ("response_time", "queueing_and_service", "batch_size", "ttft_and_tpot")
-_OURS = {"sweep.parquet", "sweep.csv", *(f"{name}{kind}" for name in _FIGURES for kind in (".svg", ".png"))}
+TABLE, CSV = "sweep.parquet", "sweep.csv"
+FIGURES = ("response_time", "queueing_and_service", "batch_size", "ttft_and_tpot")
+ABOUT = b"simqueue.sweep"
+_OURS = {TABLE, CSV, *(f"{name}{kind}" for name in FIGURES for kind in (".svg", ".png"))}
+_ASIDE = ".simqueue-"
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Raise OutputError unless ``folder`` can be made, or is there and holds a sweep or nothing."""
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise OutputError(f"{above} is no folder: choose another --out")
-    if not folder.exists():
-        return
-    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
-    if others:
-        raise OutputError(f"{folder} holds something else ({others[0]}): choose another --out, or an empty folder")
+def refuse_unusable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a sweep of simqueue, or that cannot be written.
+
+    Raises:
+        OutputError: what is in the way, and where.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise OutputError(f"{folder}: {there} is no folder: give another one")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
+        strange = _strange(there) if there == folder else []
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
+    if strange:
+        more = f" and {len(strange) - 1} more" if strange[1:] else ""
+        raise OutputError(f"{folder}: holds {strange[0]!r}{more}, which no sweep wrote: give an empty folder")
+
+
+def _strange(folder: Path) -> list[str]:
+    """What is not a sweep's; figures and CSV are only beside a table of one."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_ASIDE))
+    ours = _OURS if _is_sweep(folder / TABLE) else set()
+    return [name for name in names if name not in ours]
+
+
+def _is_sweep(path: Path) -> bool:
+    import pyarrow
+    from pyarrow import parquet
+
+    with suppress(OSError, pyarrow.ArrowException):
+        return ABOUT in (parquet.read_schema(path).metadata or {})
+    return False
 
 
 @contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write to; it takes the place of a former sweep in ``folder`` when the block ends well.
+    """A folder to write to; its files take the place of a former sweep's when the block ends well.
 
     Raises:
-        OutputError: the folder holds something else or cannot be written.
+        OutputError: the folder cannot be used or written; nothing is half-written.
     """
-    refuse_foreign(folder)
+    refuse_unusable(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(mkdtemp(prefix=_ASIDE, dir=folder))
         yield aside
-        folder.mkdir(exist_ok=True)
-        for former in folder.iterdir():
-            former.unlink()
-        for file in sorted(aside.iterdir()):
-            file.replace(folder / file.name)
+        written = {file.name for file in aside.iterdir()}
+        for name in written:
+            (aside / name).replace(folder / name)
+        for name in _OURS - written:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror or error}; choose another --out") from None
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}): give another folder") from None
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+        for path in new:
+            # Only what stayed empty.
+            with suppress(OSError):
+                path.rmdir()

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from simqueue.sweep.cells import Plan
+from simqueue.sweep.folder import ABOUT, CSV, TABLE
 from simqueue.sweep.run import Row
 
 if TYPE_CHECKING:
     import pyarrow
 
-_KEY = b"simqueue"
-
 
 def table(plan: Plan, rows: Sequence[Row]) -> pyarrow.Table:
-    """The rows as columns, and in the metadata where they come from (JSON under ``simqueue``)."""
+    """The rows as columns, and in the metadata where they come from (JSON under ``simqueue.sweep``)."""
     import pyarrow
 
     columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    return pyarrow.table(columns, metadata={_KEY: msgspec.json.encode(provenance(plan))})
+    return pyarrow.table(columns, metadata={ABOUT: msgspec.json.encode(provenance(plan))})
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def write(table: pyarrow.Table, folder: Path) -> list[Path]:
     """Write ``sweep.parquet`` and ``sweep.csv``; both hold every number exactly."""
     from pyarrow import csv, parquet
 
-    paths = [folder / "sweep.parquet", folder / "sweep.csv"]
+    paths = [folder / TABLE, folder / CSV]
     parquet.write_table(table, paths[0])
     csv.write_csv(table, paths[1])
     return paths
