@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simqueue.errors import ConfigError
+
 INT64_MAX = 2**63 - 1
 PICOSECONDS = 10**12
 _FINEST = 10**17
@@ -50,8 +52,16 @@ def grid_for(coefficients: Iterable[float], wished_s: float) -> Grid:
 
     Picoseconds where they do; finer where a coefficient would be rounded by more than 1e-6 of itself (a context
     token costs about 8 ns); coarser where ``wished_s`` seconds would not fit 64 bits and the coefficients allow it.
+
+    Raises:
+        ConfigError: the largest coefficient is too large, or too small, for any grid.
     """
     wanted = [c for c in coefficients if c > 0]
+    most = max(wanted, default=1.0)
+    if most > INT64_MAX / _COARSEST or not Grid(_FINEST).holds([most]):
+        raise ConfigError(
+            f"cost: {most:.3g} s is beyond what 64-bit time can count: give the time of a step in seconds"
+        )
     ticks_per_s = PICOSECONDS
     while not Grid(ticks_per_s).holds(wanted) and ticks_per_s < _FINEST:
         ticks_per_s *= 10

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from simqueue.result import Result
 from simqueue.sim.driver import Delays, drive
 from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.system import System
-from simqueue.units import Grid, grid_for
+from simqueue.units import INT64_MAX, Grid, grid_for
 from simqueue.workload import Workload
 
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
@@ -65,11 +66,13 @@ def simulate(
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
     bound = bind(system, workload, seed)
     client_arrival = bound.grid.column(workload.arrival_s)
-    requests, leaps = _run(bound, workload, client_arrival, longest_leap)
     with_batch = getattr(system.policy, "release", "request") == "batch"
-    columns = leaps.columns()
-    scheduled, first_token, finished = settle(requests, columns, with_batch=with_batch)
-    delivery = bound.grid.ticks(system.overheads.response_path_s)
+    with _fits(bound.grid):
+        requests, leaps = _run(bound, workload, client_arrival, longest_leap)
+        columns = leaps.columns()
+        scheduled, first_token, finished = settle(requests, columns, with_batch=with_batch)
+        delivery = bound.grid.ticks(system.overheads.response_path_s)
+        finished = _later(finished, delivery)
     table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
     return Result(
         workload=workload,
@@ -77,7 +80,7 @@ def simulate(
         arrival=client_arrival,
         scheduled=scheduled,
         first_token=first_token + delivery,
-        finished=finished + delivery,
+        finished=finished,
         leaps=table,
         delivery=delivery,
         with_batch=with_batch,
@@ -108,15 +111,20 @@ def saturation_rps(workload: Workload, system: System) -> float:
 def _saturate(workload: Workload, system: System) -> float:
     quiet = msgspec.structs.replace(system, noise=NoNoise())
     bound = bind(quiet, workload, 0)
-    requests, leaps = _run(bound, workload, np.zeros(len(workload), np.int64), UNLIMITED)
-    scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
+    with _fits(bound.grid):
+        requests, leaps = _run(bound, workload, np.zeros(len(workload), np.int64), UNLIMITED)
+        scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
+    if not getattr(system.policy, "iteration_level", True):
+        # Whole batches count: who is released early has not made room.
+        begins = np.flatnonzero(np.diff(scheduled, prepend=-1))
+        finished = np.maximum.reduceat(finished, begins).repeat(np.diff(begins, append=len(scheduled)))
     ordered = np.sort(finished)
-    begin = ordered[len(ordered) // 10]
-    end = ordered[np.searchsorted(ordered, scheduled.max(), "right") - 1]
-    if end <= begin:
+    begin, end = ordered[len(ordered) // 10], scheduled.max()
+    through = np.searchsorted(ordered, end, "right")
+    done = through - np.searchsorted(ordered, begin, "right")
+    if done <= 0:
         return len(ordered) / float(bound.grid.seconds(ordered[-1]))
-    done = np.searchsorted(ordered, end, "right") - np.searchsorted(ordered, begin, "right")
-    return float(done / bound.grid.seconds(end - begin))
+    return float(done / bound.grid.seconds(ordered[through - 1] - begin))
 
 
 def bind(system: System, workload: Workload, seed: int) -> Bound:
@@ -131,14 +139,15 @@ def bind(system: System, workload: Workload, seed: int) -> Bound:
         )
     spread = spread_of(system.cost, system.noise)
     noise_seed = np.random.SeedSequence(seed, spawn_key=(_NOISE, 0))
-    return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
+    with _fits(grid):
+        return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
 
 
 def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -> tuple[Requests, Leaps]:
     ticks, over = bound.grid.ticks, bound.system.overheads
     extra = workload.extra
     requests = Requests(
-        arrival + ticks(over.request_path_s),
+        _later(arrival, ticks(over.request_path_s)),
         workload.prompt_tokens,
         workload.output_tokens,
         _tokens(extra.get("max_output_tokens")),
@@ -147,13 +156,26 @@ def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
     delays = Delays(ticks(over.handover_s), ticks(over.handover_per_request_s), ticks(over.timer_late_s))
+    return requests, drive(engine, requests, cost, delays, longest_leap=longest_leap)
+
+
+@contextmanager
+def _fits(grid: Grid) -> Iterator[None]:
+    """Refuse a run that leaves 64-bit time. Raises ConfigError."""
     try:
-        return requests, drive(engine, requests, cost, delays, longest_leap=longest_leap)
+        yield
     except OverflowError:
         raise ConfigError(
-            f"the run lasts longer than the {bound.grid.horizon_s:.3g} s that 64-bit time holds on the grid of this "
-            "cost: use fewer requests"
+            f"the run lasts longer than the {grid.horizon_s:.3g} s that 64-bit time holds on the grid of this cost: "
+            "use fewer requests, or smaller costs and overheads"
         ) from None
+
+
+def _later(column: Column, ticks: int) -> Column:
+    """NumPy wraps around without a word; raises OverflowError in its place."""
+    if int(column.max()) + ticks > INT64_MAX:
+        raise OverflowError
+    return column + ticks
 
 
 def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
