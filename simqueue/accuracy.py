@@ -1,4 +1,4 @@
-"""How far a profile's fitted curves are from cells that were not fitted, whether that is good enough, and if not why."""
+"""How far a profile's fitted curves are from held-out cells, whether that is good enough, and if not why."""
 
 from __future__ import annotations
 

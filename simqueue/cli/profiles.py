@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from simqueue.accuracy import KINDS, CurveKind, Target, causes, targets
 from simqueue.profile import Curve, Profile, load_profile, save_profile, shipped
 
 
@@ -30,13 +32,18 @@ def overview(context: typer.Context) -> None:
 
 def listing() -> None:
     """List the profiles that ship."""
-    table = Table("name", "model", "runner", "dtype", "GPU", "measured")
+    table = Table("name", "model", "runner", "dtype", "rows", "context", "GPU", "measured")
     for name in shipped():
         profile = load_profile(name)
         source = profile.provenance
-        gpu = source.gpu if source.gpu != "none" else source.cpu
-        table.add_row(name, profile.model.name, profile.runner, profile.model.dtype, gpu, source.date)
-    Console().print(table)
+        gpu = source.gpu if source.gpu != "none" else f"none ({source.cpu})"
+        rows = f"1 to {profile.decode.rows[-1]}" if profile.decode else "any"
+        model = profile.model
+        window = f"{model.max_context:,}"
+        table.add_row(name, model.name, profile.runner, model.dtype, rows, window, gpu, source.date.partition(" ")[0])
+    console = Console()
+    console.print(table)
+    console.print("simqueue profiles show NAME prints one and draws its curve; rows and context are what was measured")
 
 
 def show(
@@ -82,21 +89,36 @@ def describe(profile: Profile) -> None:
     table.add_row("host time between steps", f"{profile.host_s * 1e6:.1f} us")
     table.add_row("mixed steps", f"{profile.mixed_s * 1e6:+.1f} us beyond prefill + decode")
     console.print(table)
-    for kind in profile.curves.__struct_fields__:
-        curve = getattr(profile.curves, kind)
-        if curve is not None:
-            _describe_curve(console, kind, curve)
+    for kind in KINDS:
+        if getattr(profile.curves, kind) is not None:
+            _describe_curve(console, profile, kind)
 
 
 def _joining(profile: Profile) -> str:
     return "join and leave" if profile.iteration_level else "do not join or leave"
 
 
-def _describe_curve(console: Console, kind: str, curve: Curve) -> None:
+def _describe_curve(console: Console, profile: Profile, kind: CurveKind) -> None:
+    curve: Curve = getattr(profile.curves, kind)
+    wanted = targets(profile, kind)
     table = Table("held-out error", "median", "p95", "signed mean", title=f"{kind}: {curve.form}")
     for form, errors in curve.errors.items():
         mark = f"{form} (chosen)" if form == curve.form else form
         table.add_row(mark, f"{errors.median:.2%}", f"{errors.p95:.2%}", f"{errors.mean:+.2%}")
+    if wanted:
+        table.add_row("target of the chosen form", *(f"{target.limit:.2%}" for target in wanted))
+        table.add_row("", *("reached" if target.reached else "MISSED" for target in wanted))
     console.print(table)
-    for line in curve.reading:
+    for line in (*curve.reading, *_verdict(profile, kind, wanted)):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _verdict(profile: Profile, kind: CurveKind, wanted: Sequence[Target]) -> Iterator[str]:
+    """Whether the targets are reached, and why not."""
+    missed = [f"{t.figure} {t.value:.1%} (target {t.limit:.1%})" for t in wanted if not t.reached]
+    if not missed:
+        yield from ["all targets reached"] * bool(wanted)
+        return
+    yield f"targets MISSED: {', '.join(missed)}. Likely causes:"
+    yield from (f"  - {cause}" for cause in causes(profile, kind))
+    yield "  simulations read the table unless `curve = true`; its errors are in the row `table`"
