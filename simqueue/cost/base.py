@@ -14,7 +14,7 @@ UNLIMITED = 1 << 200
 
 
 class Timing(Protocol):
-    """Durations of forward passes as they are run; every one is at least one tick. ``rows`` counts decoding and held rows."""
+    """Durations of forward passes as they are run; each at least one tick. ``rows`` counts decoding and held rows."""
 
     needs_longest: bool
     """Whether the price of a decode step depends on the longest context, so that the engine must keep it."""

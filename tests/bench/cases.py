@@ -26,7 +26,7 @@ from simqueue import (
     saturation_rps,
     simulate,
 )
-from simqueue.workload import Fixed, Geometric, Lognormal, Poisson
+from simqueue.workload import Fixed, Geometric, Lengths, Lognormal, Poisson
 
 REQUESTS = 200_000
 PROFILE = "gpt2-h200-bf16-graph"
@@ -42,7 +42,8 @@ class Case:
     name: str
     policy: Any
     load: float
-    single: bool
+    prompt: Lengths
+    output: Lengths
     least: int
     bare: Callable[[Workload], object] | None = None
 
@@ -60,14 +61,19 @@ def _ticks(workload: Workload) -> list[int]:
     return column
 
 
+ONE = Fixed(value=1)
+PROMPT, OUTPUT = Lognormal(mean=60, cv=0.66), Geometric(mean=40)
 CASES = [
-    Case("no batching, one pass, load 0.8", NoBatching(), 0.8, True, 250_000, _bare_single(1)),
-    Case("dynamic, max_batch 32, one pass, load 0.8", Dynamic(max_batch=32), 0.8, True, 2_000_000, _bare_single(32)),
-    Case("continuous, 64 seats, load 0.2", Continuous(64), 0.2, False, 110_000, _bare_continuous(64)),
-    Case("continuous, 64 seats, load 0.5", Continuous(64), 0.5, False, 150_000, _bare_continuous(64)),
-    Case("continuous, 64 seats, load 0.8", Continuous(64), 0.8, False, 220_000, _bare_continuous(64)),
+    Case("no batching, passes of one token, load 0.8", NoBatching(), 0.8, ONE, ONE, 250_000, _bare_single(1)),
+    Case("no batching, one pass a prompt, load 0.8", NoBatching(), 0.8, PROMPT, ONE, 250_000, _bare_single(1)),
+    Case("dynamic 32, passes of one token, load 0.8", Dynamic(32), 0.8, ONE, ONE, 2_000_000, _bare_single(32)),
+    Case("dynamic 32, one pass a prompt, load 0.8", Dynamic(32), 0.8, PROMPT, ONE, 0, _bare_single(32)),
+    Case("continuous, 64 seats, load 0.2", Continuous(64), 0.2, PROMPT, OUTPUT, 110_000, _bare_continuous(64)),
+    Case("continuous, 64 seats, load 0.5", Continuous(64), 0.5, PROMPT, OUTPUT, 150_000, _bare_continuous(64)),
+    Case("continuous, 64 seats, load 0.8", Continuous(64), 0.8, PROMPT, OUTPUT, 220_000, _bare_continuous(64)),
 ]
-AZURE = Case("Azure conversation trace, continuous, 256 seats, load 0.5", Continuous(256), 0.5, False, 100_000)
+# Its lengths come with the trace.
+AZURE = Case("Azure conversation trace, continuous, 256 seats, load 0.5", Continuous(256), 0.5, ONE, ONE, 100_000)
 
 
 def system(case: Case, cost: str, noise: bool = False) -> System:
@@ -78,9 +84,8 @@ def system(case: Case, cost: str, noise: bool = False) -> System:
 def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
     """The case's requests, at its load on that cost."""
     case = CASES[case_index]
-    output = Fixed(value=1) if case.single else Geometric(mean=40)
-    lengths = Lognormal(mean=60, cv=0.66)
-    spec = WorkloadSpec(requests=requests, arrivals=Poisson(rate=100), prompt_tokens=lengths, output_tokens=output)
+    arrivals = Poisson(rate=100)
+    spec = WorkloadSpec(requests=requests, arrivals=arrivals, prompt_tokens=case.prompt, output_tokens=case.output)
     made = make_workload(spec, seed=1).fit_context(1024, "clip")
     return made.at_rate(case.load * saturation_rps(made, system(case, cost)))
 

@@ -47,7 +47,14 @@ def leaping() -> None:
             (noisy,) = best(lambda c=case, m=made, k=cost: ours(c, m, k, noise=True), turns=1)
             (stepped,) = best(lambda c=case, m=made, k=cost: ours(c, m, k, stepping=True), turns=1)
             n = len(made)
-            cells = (case.name, cost, rate(n, mine), rate(n, bare), f"{bare / mine:.2f}", f"{case.least:,}")
+            cells = (
+                case.name,
+                cost,
+                rate(n, mine),
+                rate(n, bare),
+                f"{bare / mine:.2f}",
+                f"{case.least:,}" if case.least else "-",
+            )
             print("|", " | ".join((*cells, rate(n, noisy), rate(n, stepped))), "|", flush=True)
     if TRACE.exists():
         for cost in COSTS:
