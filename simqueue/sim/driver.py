@@ -93,12 +93,13 @@ def _replica(
             total = first = price(work)
             if steps > 1 and first < limit:
                 # Everybody has one more token in the cache, and the new rows decode too.
-                after = (rows + prefill_rows, context + rows + work.new_tokens, max(longest + 1, work.widest))
+                deepest = longest + 1 if longest >= work.widest else work.widest
+                after, tokens = rows + prefill_rows, context + rows + work.new_tokens
                 if work.path:
-                    path = [now + first, *(now + first + end for end in path_of(cost, *after, steps - 1))]
+                    path = [now + first, *(now + first + t for t in path_of(cost, after, tokens, deepest, steps - 1))]
                     total = path[-1] - now
                 else:
-                    done, total = leap(*after, steps - 1, limit - first)
+                    done, total = leap(after, tokens, deepest, steps - 1, limit - first)
                     total += first
                     done += 1
             else:
