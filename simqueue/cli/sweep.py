@@ -60,9 +60,12 @@ def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> No
 
     from simqueue.sweep import run
 
+    console = Console(stderr=True)
     columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TextColumn("cells,"), TimeRemainingColumn())
     with (
-        Progress(*columns, TextColumn("left"), console=Console(stderr=True), transient=True) as progress,
+        Progress(
+            *columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal
+        ) as progress,
         closing(run(plan, workers)) as finished,
     ):
         bar = progress.add_task("", total=len(plan.cells))
@@ -94,7 +97,7 @@ def _interrupted(plan: Plan, rows: list[Row], folder: Path) -> None:
     """Keep what is finished, without the figures, and say so in one line."""
     files = _write(plan, rows, folder, figures=False) if rows else []
     kept = f"written to {' and '.join(map(str, files))}" if files else "nothing written"
-    typer.echo(f"interrupted: {len(rows)} of {len(plan.cells)} cells finished, {kept}", err=True)
+    typer.echo(f"simqueue: interrupted: {len(rows)} of {len(plan.cells)} cells finished, {kept}", err=True)
 
 
 def _print(plan: Plan, rows: list[Row], files: list[Path]) -> None:
@@ -126,7 +129,7 @@ def _report(plan: Plan, outcomes: dict[int, Row | Failure]) -> None:
     failed = [(number, outcome) for number, outcome in sorted(outcomes.items()) if not isinstance(outcome, dict)]
     if not failed:
         return
-    typer.echo(f"{len(failed)} of {len(plan.cells)} cells failed:", err=True)
+    typer.echo(f"simqueue: {len(failed)} of {len(plan.cells)} cells failed:", err=True)
     for number, failure in failed:
         typer.echo(f"  {plan.cells[number].label}: {failure.reason}", err=True)
     raise typer.Exit(_FAILED)

@@ -40,7 +40,8 @@ _LETTER = 0.57
 _MARGIN_IN = 0.1
 _HANDLE_IN = 0.62
 _HANDLE_LETTERS = 9
-_MANY_DECADES = 1e5
+# A log axis that spans more than this has room for its decades only.
+_MANY = {"x": 1e3, "y": 1e5}
 _LOOK: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLOURS),
     "font.size": 10,
@@ -127,7 +128,8 @@ def log_axis(axis: XAxis | YAxis) -> None:
     axes: Any = axis.axes
     axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = axis.get_view_interval()
-    subs = (1.0,) if high > _MANY_DECADES * low else (1.0, 2.0, 5.0) if high > 10 * low else tuple(range(1, 10))
+    crowded = high > _MANY[axis.axis_name] * low
+    subs = (1.0,) if crowded else (1.0, 2.0, 5.0) if high > 10 * low else tuple(range(1, 10))
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -155,7 +155,7 @@ def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str
     load = chosen.pop(LOAD, None)
     try:
         for key in sorted(chosen, key=lambda key: key.count(".")):
-            own = _with(own, key, chosen[key])
+            own = _with(own, key, chosen[key], path)
         scenario = scenario_from(own, path)
     except SimqueueError as error:
         raise type(error)(f"{error} (in the sweep's cell {label})") from None
@@ -170,7 +170,7 @@ def _policy(table: Mapping[str, Any], x: str | None) -> str:
     return labels.shown(table["system"]["policy"], hidden)
 
 
-def _with(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def _with(table: Mapping[str, Any], key: str, value: Any, path: Path) -> dict[str, Any]:
     """The table with a dotted key set, the given one untouched."""
     changed = deepcopy(dict(table))
     *above, last = key.split(".")
@@ -178,9 +178,8 @@ def _with(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     for depth, part in enumerate(above):
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ConfigError(
-                f'sweep: {".".join(above[: depth + 1])} = {inner!r} is not a table: "{key}" cannot be set'
-            )
+            place = ".".join(above[: depth + 1])
+            raise ConfigError(f'{path}: {place} = {shown(inner)} is not a table: sweep "{key}" cannot be set')
     inner[last] = deepcopy(value)
     return changed
 

@@ -1,0 +1,52 @@
+"""A small scenario to sweep, as tables and as a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+COST = "{ kind = 'affine', base_s = 0.8e-3, per_row_s = 8e-6, per_new_token_s = 8e-6, per_context_token_s = 2e-9 }"
+SCENARIO = f"""
+[workload]
+requests = 600
+arrivals = {{ kind = "poisson", rate = 20.0 }}
+prompt_tokens = {{ kind = "lognormal", mean = 60, cv = 0.66 }}
+output_tokens = {{ kind = "geometric", mean = 10 }}
+[system]
+policy = {{ kind = "none" }}
+cost = {COST}
+noise = {{ kind = "lognormal", cv = 0.2 }}
+[run]
+seed = 3
+warmup = 50
+[sweep]
+"""
+POLICIES = """
+"system.policy" = [
+    { kind = "none" },
+    { kind = "static", batch = 4 },
+    { kind = "continuous", max_seqs = 16 },
+]
+"""
+# What `simqueue` runs.
+SIMQUEUE = (sys.executable, "-c", "from simqueue.cli.main import main; main()")
+
+
+def scenario(sweep: str) -> dict[str, Any]:
+    """The scenario's tables with these lines in ``[sweep]``."""
+    return tomllib.loads(SCENARIO + sweep)
+
+
+def write(folder: Path, sweep: str, text: str = SCENARIO) -> Path:
+    """The scenario's file with these lines in ``[sweep]``."""
+    path = folder / "scene.toml"
+    path.write_text(text + sweep)
+    return path
+
+
+def simqueue(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run([*SIMQUEUE, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
