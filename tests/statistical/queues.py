@@ -206,11 +206,11 @@ def md1(rate: float, requests: int, at_s: tuple[float, ...]) -> Queue:
 
 
 def erlang(rate: float, shape: int, requests: int) -> Queue:
-    rivals = {"M/M/1": MM1(rate, 1.0), "M/D/1": MD1(rate, 1.0)}
+    rivals = {"M/M/1": MM1(rate, 1.0).mean_queueing_s, "M/D/1": MD1(rate, 1.0).mean_queueing_s}
     return queue(
         f"M/E{shape}/1, load {rate}",
         "MG1.erlang",
-        times(MG1.erlang(rate, 1.0, shape), rate, {name: rival.mean_queueing_s for name, rival in rivals.items()}),
+        times(MG1.erlang(rate, 1.0, shape), rate, rivals),
         Poisson(rate=rate),
         NoBatching(),
         requests,
