@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -34,8 +34,9 @@ class TableCost:
         self._prefill_curves = (profile.curves.prefill, profile.curves.chunk) if curve else (None, None)
         # Tables and curves hold medians; queues feel the mean.
         self._mean = profile.noise.mean_over_median if profile.noise else 1.0
-        # A held row of a runner with slots stays at the end of its window.
-        self._holds_at_end = profile.iteration_level
+        # A held row of a runner with slots stays at the end of its window, where that was measured.
+        whole_window = profile.decode.longest[-1] >= profile.model.max_context - 1
+        self._holds_at_end = profile.iteration_level and whole_window and not extrapolate
         # By rows: every decode step by the longest context, and the sums before each.
         self._each: dict[int, list[int]] = {}
         self._sums: dict[int, list[int]] = {}
@@ -45,6 +46,8 @@ class TableCost:
 
     def step(self, shape: Shape) -> int:
         """Prefill, decode, and what doing both in one step saves or costs."""
+        if not shape.prefill_rows:
+            return self._decode(shape.decode_rows + shape.held_rows, shape.longest)[shape.longest]
         chunk = 1 if shape.prefill_context else 0
         prefills = self._prefills[chunk].get(shape.widest)
         if prefills is None or shape.prefill_rows >= len(prefills):
@@ -156,21 +159,13 @@ class TableCost:
         return known[width]
 
     def _launches(self, width: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Groups of as many rows as one launch holds, one after another, then what is left."""
-        table = self._prefill
-        if table.rule == "linear":
-            return self._launch(width, chunk, rows)
-        most = table.rows[table.launch_rows(min(bisect_left(table.width, width), len(table.width) - 1), chunk) - 1]
-        groups, left = (0 * rows, rows) if most == table.rows[-1] else np.divmod(rows, most)
-        whole = self._launch(width, chunk, np.array([most]))[0]
-        rest = np.where(left > 0, self._launch(width, chunk, np.maximum(left, 1)), 0.0)
-        return np.asarray(groups * whole + rest)
-
-    def _launch(self, width: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         table, curve = self._prefill, self._prefill_curves[chunk]
         if curve is not None:
             behind = table.context[-1] if chunk else 0
-            return np.array([curve.prefill(r, width, behind) for r in rows.tolist()])
+            w = min(bisect_left(table.width, width), len(table.width) - 1)
+            return self._grouped(
+                w, chunk, rows, lambda n: np.array([curve.prefill(r, width, behind) for r in n.tolist()])
+            )
         by_width = np.array([self._at_width(w, chunk, rows) for w in range(len(table.width))])
         return between(table.width, by_width, width, table.rule)
 
@@ -178,7 +173,17 @@ class TableCost:
         table = self._prefill
         fits = table.launch_rows(w, chunk)
         column = np.array([plane[w][chunk] for plane in table.seconds[:fits]], np.float64)
-        return along(table.rows[:fits], column, rows, table.rule)
+        return self._grouped(w, chunk, rows, lambda n: along(table.rows[:fits], column, n, table.rule))
+
+    def _grouped(
+        self, w: int, chunk: int, rows: NDArray[np.int64], launch: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Groups of as many rows as one launch holds at that width, one after another, then what is left."""
+        most = self._prefill.rows[self._prefill.launch_rows(w, chunk) - 1]
+        if most == self._prefill.rows[-1]:
+            return launch(rows)
+        groups, left = np.divmod(rows, most)
+        return np.asarray(groups * launch(np.array([most]))[0] + np.where(left > 0, launch(np.maximum(left, 1)), 0.0))
 
     def _outside(self, what: str, asked: int, most: int) -> ProfileError:
         return ProfileError(
