@@ -22,6 +22,9 @@ _WORDS = {
     "bool": "a boolean",
     "array": "a list",
     "object": "a table",
+    "date": "a date",
+    "datetime": "a date and time",
+    "time": "a time",
 }
 _MISFIT = re.compile(r"Expected `(?P<wanted>.+)`, got `(?P<given>.+)`")
 
