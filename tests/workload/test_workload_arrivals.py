@@ -46,7 +46,7 @@ def test_renewal_gaps_have_their_mean_and_cv(process):
         (Gamma(2.0, cv=0.5), stats.gamma(4.0, scale=1 / 8.0)),
         (Gamma(2.0, burstiness=0.25), stats.gamma(0.25, scale=2.0)),
     ],
-    ids=repr,
+    ids=["poisson", "regular gamma", "bursty gamma"],
 )
 def test_renewal_gaps_have_their_whole_law(process, law):
     gaps = np.diff(process.times(20_000, streams(5)), prepend=0.0)
