@@ -120,8 +120,13 @@ def _upto(sizes: Iterable[int], most: int) -> tuple[int, ...]:
 
 
 def _between(rng: random.Random, axis: tuple[int, ...]) -> int:
-    """A size that is not on the axis: uniform within a gap between two neighbours, each gap as likely."""
+    """A size that is not on the axis: uniform within a gap between two neighbours, each gap as likely.
+
+    On an axis without gaps, as of rows up to 3, any size of it: the cell's other size is off its own axis.
+    """
     gaps = [(low, high) for low, high in pairwise(axis) if high - low > 1]
+    if not gaps:
+        return rng.choice(axis)
     low, high = rng.choice(gaps)
     return rng.randrange(low + 1, high)
 
