@@ -18,6 +18,7 @@ KINDS: tuple[CurveKind, ...] = ("decode", "prefill", "chunk", "totals")
 _DECODE = Errors(median=0.03, p95=0.08, mean=0.005)
 _PREFILL = Errors(median=0.05, p95=0.12, mean=0.005)
 _FLAT = 1.1
+_ALIGNED = 8
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ def _eager_causes(curve: Curve, kind: CurveKind, held: list[Point]) -> Iterator[
         "padding mask: a batch of one row, or of one token, has no padding and skips the mask, which the others pay "
         "for; no form has a term for that"
     )
+    if kind == "prefill" and any(p.width % _ALIGNED for p in held):
+        yield (
+            f"alignment: widths of the table are multiples of {_ALIGNED}, most held-out ones are not, and the mask is "
+            "likely copied in every layer to align it"
+        )
 
 
 def _falling(profile: Profile, kind: CurveKind) -> Iterator[str]:
