@@ -85,6 +85,7 @@ def causes(profile: Profile, kind: CurveKind) -> Iterator[str]:
     yield f"largest error {predict(curve, kind, worst) / worst.seconds - 1:+.1%}, at {shape(worst)}"
     if profile.runner == "eager":
         yield from _eager_causes(curve, kind, held)
+        yield from _alignment(profile, kind)
     yield from _falling(profile, kind)
 
 
@@ -113,10 +114,15 @@ def _eager_causes(curve: Curve, kind: CurveKind, held: list[Point]) -> Iterator[
         "padding mask: a batch of one row, or of one token, has no padding and skips the mask, which the others pay "
         "for; no form has a term for that"
     )
-    if kind == "prefill" and any(p.width % _ALIGNED for p in held):
+
+
+def _alignment(profile: Profile, kind: CurveKind) -> Iterator[str]:
+    """Attention kernels of a GPU want the rows of a mask aligned; the widths of the table mostly are."""
+    odd = [p for p in points_of(profile, kind) if p.held_out and p.width % _ALIGNED]
+    if kind == "prefill" and odd and profile.provenance.gpu != "none":
         yield (
-            f"alignment: widths of the table are multiples of {_ALIGNED}, most held-out ones are not, and the mask is "
-            "likely copied in every layer to align it"
+            f"alignment: most widths of the table are multiples of {_ALIGNED}, {len(odd)} held-out ones are not, and the "
+            "mask is likely copied in every layer to align it"
         )
 
 
