@@ -121,8 +121,8 @@ def _alignment(profile: Profile, kind: CurveKind) -> Iterator[str]:
     odd = [p for p in points_of(profile, kind) if p.held_out and p.width % _ALIGNED]
     if kind == "prefill" and odd and profile.provenance.gpu != "none":
         yield (
-            f"alignment: most widths of the table are multiples of {_ALIGNED}, {len(odd)} held-out ones are not, and the "
-            "mask is likely copied in every layer to align it"
+            f"alignment: most widths of the table are multiples of {_ALIGNED}, {len(odd)} held-out ones are not, and "
+            "the mask is likely copied in every layer to align it"
         )
 
 
