@@ -117,12 +117,12 @@ def _eager_causes(curve: Curve, kind: CurveKind, held: list[Point]) -> Iterator[
 
 
 def _alignment(profile: Profile, kind: CurveKind) -> Iterator[str]:
-    """Attention kernels of a GPU want the rows of a mask aligned; the widths of the table mostly are."""
+    """Kernels are quickest on aligned sizes, which the widths of the table mostly are."""
     odd = [p for p in points_of(profile, kind) if p.held_out and p.width % _ALIGNED]
-    if kind == "prefill" and odd and profile.provenance.gpu != "none":
+    if kind == "prefill" and odd:
         yield (
             f"alignment: most widths of the table are multiples of {_ALIGNED}, {len(odd)} held-out ones are not, and "
-            "the mask is likely copied in every layer to align it"
+            "kernels are likely slower on sizes that are not aligned"
         )
 
 
