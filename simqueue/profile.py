@@ -150,7 +150,8 @@ class Curve(_Strict, frozen=True):
 
     decode: ``new = rows``, ``context = rows * longest``, ``pairs = 0``. prefill: ``new = rows * width``,
     ``context = rows * context``, ``pairs = new * max(width / 2, context)``, about the pairs that attention
-    multiplies (half the square for a prompt's start, the whole context for a chunk on one). totals: ``new`` and ``context`` are summed over the rows, unpadded, and ``pairs = 0``.
+    multiplies (half the square for a prompt's start, the whole context for a chunk on one). totals: ``new`` and
+    ``context`` are summed over the rows, unpadded, and ``pairs = 0``.
 
     Where they are not empty, rows are first padded up to the next value of ``pad_rows``, longest or width to
     that of ``pad_length``, a context above 0 to that of ``pad_context``. ``k`` is the first knot at or above

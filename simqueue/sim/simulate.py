@@ -60,7 +60,7 @@ def simulate(
         WorkloadError: a request does not fit the model's context.
         InvariantError: the policy breaks the contract of the scheduling core.
     """
-    workload = _fitted(workload, system)
+    workload = fitted(workload, system)
     at_least("run", "warmup", warmup, 0)
     if warmup >= len(workload):
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
@@ -97,7 +97,8 @@ def saturation_rps(workload: Workload, system: System) -> float:
     Taken between the first tenth of the requests and the last admission, so that neither the filling nor the draining
     counts; noise has mean 1 and is left out. At most 20,000 requests of ``workload`` are used.
     """
-    workload = _fitted(workload, system).head(min(len(workload), _SATURATING))
+    workload = fitted(workload, system)
+    workload = workload.head(min(len(workload), _SATURATING))
     try:
         return _saturate(workload, system)
     except ProfileError:
@@ -201,7 +202,8 @@ def check(system: System) -> None:
         )
 
 
-def _fitted(workload: Workload, system: System) -> Workload:
+def fitted(workload: Workload, system: System) -> Workload:
+    """The workload cut to the model's context by its own rule. Raises WorkloadError if that refuses."""
     limit = system.max_context_tokens
     if limit is None and isinstance(system.cost, Measured) and not system.cost.extrapolate:
         limit = system.cost.profile.model.max_context

@@ -15,7 +15,7 @@ from simqueue.config import Scenario
 from simqueue.errors import SimqueueError
 from simqueue.metrics import PERCENTILES
 from simqueue.result import Result
-from simqueue.sim.simulate import _fitted, saturation_rps, simulate
+from simqueue.sim.simulate import fitted, saturation_rps, simulate
 from simqueue.sweep.cells import Cell, Plan
 from simqueue.workload import Workload, make_workload
 
@@ -93,7 +93,7 @@ def _figures(cell: Cell, result: Result) -> Row:
 
 def _workload(scenario: Scenario) -> Workload:
     """Cut to the model's context before its rate is set: what is dropped there is no load."""
-    return _fitted(_made(scenario.workload, scenario.run.seed, scenario.path.parent), scenario.system)
+    return fitted(_made(scenario.workload, scenario.run.seed, scenario.path.parent), scenario.system)
 
 
 # Cells that differ in the system only come one after another.

@@ -282,7 +282,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "prefills too much": (Rule(lambda view: first(view, 2)), "prefills 2 tokens of request 0, which has 1 left"),
     "prefills half a token": (Rule(lambda view: first(view, 0.5)), "numbers that are not whole"),
     "lasts as nobody knows": (Rule(lambda view: one(view, lasts="for ever")), "whose lasts is none of"),
-    "is decided by chance": (Rule(chance), "share state, or are not deterministic"),
+    "is decided by chance": (Rule(chance), "share state, or are not deterministic|decides otherwise than it promised"),
     "shares a decider with memory": (Shares(), "share state, or are not deterministic"),
     "remembers in the policy": (Leaks(), "share state, or are not deterministic"),
     "promises too much": (CountsSteps(), "decides otherwise than it promised"),
