@@ -32,15 +32,15 @@ def overview(context: typer.Context) -> None:
 
 def listing() -> None:
     """List the profiles that ship."""
-    # The name is what one types next: it is never cut. Model, runner and dtype are in it.
-    table = Table(Column("name", no_wrap=True), "rows", "context", "GPU", Column("measured", no_wrap=True), box=None)
+    # The name is what one types next: it is never cut.
+    table = Table(Column("name", no_wrap=True), "runner", "dtype", "rows", "context", "GPU", "measured", box=None)
     for name in shipped():
         profile = load_profile(name)
         source = profile.provenance
         gpu = source.gpu if source.gpu != "none" else f"none ({source.cpu})"
         rows = f"1 to {profile.decode.rows[-1]}" if profile.decode else "any"
         window = f"{profile.model.max_context:,}"
-        table.add_row(name, rows, window, gpu, source.date.partition(" ")[0])
+        table.add_row(name, profile.runner, profile.model.dtype, rows, window, gpu, source.date.partition(" ")[0])
     console = Console()
     console.print(table)
     console.print("simqueue profiles show NAME prints one and draws its curve; rows and context are what was measured")
