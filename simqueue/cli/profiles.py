@@ -33,7 +33,16 @@ def overview(context: typer.Context) -> None:
 def listing() -> None:
     """List the profiles that ship."""
     # The name is what one types next: it is never cut.
-    table = Table(Column("name", no_wrap=True), "runner", "dtype", "rows", "context", "GPU", "measured", box=None)
+    table = Table(
+        Column("name", no_wrap=True),
+        "runner",
+        "dtype",
+        "rows",
+        "context",
+        "GPU",
+        Column("measured", no_wrap=True),
+        box=None,
+    )
     for name in shipped():
         profile = load_profile(name)
         source = profile.provenance
