@@ -21,5 +21,9 @@ class OutputError(SimqueueError):
     """Results cannot be written to, or read from, the place given."""
 
 
+class DeviceError(SimqueueError):
+    """The device of a live run cannot do what it was asked to, for instance for want of memory."""
+
+
 class InvariantError(SimqueueError):
     """A policy broke the contract of the scheduling core (docs/design.md), or the core itself did."""
