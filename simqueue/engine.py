@@ -7,7 +7,7 @@ what is there: sequences that go on decoding live in running sums and in a heap 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from simqueue.errors import InvariantError
 from simqueue.plan import Step, Wait, Work
@@ -37,6 +37,8 @@ class Engine:
         self.running = 0
         self.closed = requests.count == 0
         self.prefilling: dict[int, int] = {}
+        self.left: Sequence[int] = ()
+        """Who finished in the work that was last completed, or with whom a batch ended that was cancelled."""
         # The queue: ids from head to tail, less those picked out of order.
         self._head = self._tail = 0
         self._picked: set[int] = set()
@@ -45,7 +47,7 @@ class Engine:
         self._finishing: list[int] = []
         self._deepest: list[int] = []
         self._joining: Sequence[int] = ()
-        self._named = False
+        self._chunks: tuple[tuple[int, int], ...] = ()
         # Run to completion: the batch and how much of it is done.
         self._batch: Sequence[int] = ()
         self._left = self._done = self._batch_tokens = self._batch_longest = 0
@@ -85,6 +87,40 @@ class Engine:
         self._tail = tail
         self.closed = tail == self._requests.count
 
+    def close(self) -> None:
+        """No request will come any more, where their number was not known before."""
+        self.closed = True
+
+    def cancel(self, request: int, now: int) -> Sequence[int]:
+        """The client of a submitted request has gone away; called between two pieces of work.
+
+        Times that it did not reach are ``now``. Returns the rows that leave the device: none while it waits, itself
+        where requests leave one by one, and its whole batch once nobody in it has tokens to come.
+        """
+        self.left = ()
+        if request >= self._tail or self._requests.finished[request] >= 0:
+            return ()
+        self._requests.finished[request] = now
+        if self._head <= request and request not in self._picked:
+            self._withdraw(request, now)
+            gone: Sequence[int] = ()
+        elif self._left:
+            gone = self._leave_batch(request, now)
+        else:
+            self._leave(request)
+            gone = (request,)
+        if request in self._requests.scheduled:
+            self._requests.first_token.setdefault(request, now)
+        return gone
+
+    @property
+    def prefill(self) -> Sequence[tuple[int, int]]:
+        """Of the planned work, the prompt tokens that it computes: ``(request, tokens)`` in order of admission."""
+        if self._chunks:
+            return self._chunks
+        ids = self._joining if not self._left else self._batch if not self._done else ()
+        return [(i, self._prompt[i]) for i in ids]
+
     def plan(self, now: int) -> Work | Wait:
         """What the free replica does at ``now``.
 
@@ -115,19 +151,21 @@ class Engine:
         joining = self._joining
         if joining:
             context += self._joined(joining, steps, first_end)
+        self._chunks = ()
         self._clock = clock = self._clock + steps
         heap = self._finishing
         beyond = (clock + 1) << _ID_BITS
+        self.left = ()
         if heap and heap[0] < beyond:
             prompt, output, finished = self._prompt, self._output, self._finished
-            gone = 0
+            self.left = left = []
             while heap and heap[0] < beyond:
                 i = heappop(heap) & _ID_MASK
                 finished[i] = end
                 context -= prompt[i] + output[i] - 1
-                gone += 1
-            self._decoding -= gone
-            self.running -= gone
+                left.append(i)
+            self._decoding -= len(left)
+            self.running -= len(left)
         self._context = context
         return 0
 
@@ -181,7 +219,7 @@ class Engine:
         heap, clock = self._finishing, self._clock
         for i in done:
             heappush(heap, (clock + self._output[i]) << _ID_BITS | i)
-        self._joining, self._named = done, True
+        self._joining, self._chunks = done, decision.prefill
         # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
         leaps = decision.lasts == "change" and not backlog and not context
         steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
@@ -194,9 +232,8 @@ class Engine:
         prompt = self._prompt
         count = len(joining)
         tokens = prompt[joining[0]] if count == 1 else sum(_of(joining, prompt))
-        if self._named:
+        if self._chunks:
             self._requests.first_token.update(dict.fromkeys(joining, first_end))
-            self._named = False
         if self._extremes:
             joined = self._clock + 1
             for i in joining:
@@ -240,7 +277,7 @@ class Engine:
 
     def _batch_goes_on(self) -> Work:
         size, aged = len(self._batch), self._done - 1
-        active = sum(self._output[i] > self._done for i in self._batch)
+        active = sum(self._unfinished(i) for i in self._batch)
         path = self._left > 1 and not self._ends_with_batch
         context, longest = self._batch_tokens + size * aged, self._batch_longest + aged
         return Work(active, size - active, context, longest, steps=self._left, cut=False, path=path)
@@ -249,19 +286,67 @@ class Engine:
         # Who finishes with the leap that admitted it needs no word: see `Requests`.
         self._left -= steps
         done, self._done = self._done, self._done + steps
+        self.left = ()
         if self._active:
             ends = path or (end,)
             output, finished, active = self._output, self._finished, self._active
+            self.left = left = []
             while active and output[active[-1]] <= self._done:
                 i = active.pop()
                 finished[i] = ends[output[i] - done - 1]
-        elif done and not self._left:
-            for i in self._batch:
-                self._finished[i] = end
+                left.append(i)
+        elif not self._left:
+            self.left = self._batch
+            if done:
+                self._finish_batch(end)
         if self._left:
             return 0
         self.running = 0
         return len(self._batch)
+
+    def _unfinished(self, request: int) -> bool:
+        """Whether a row of the batch still emits: its answer is not whole, and its client is there."""
+        return self._output[request] > self._done and self._finished[request] < 0
+
+    # Who goes away.
+
+    def _withdraw(self, request: int, now: int) -> None:
+        """It waits: it leaves the queue as if it had been picked."""
+        self._picked.add(request)
+        self._skip_picked()
+        self.waiting -= 1
+        self._requests.scheduled[request] = now
+
+    def _leave(self, request: int) -> None:
+        """It runs, with part of its prompt to compute or decoding."""
+        self.running -= 1
+        if self.prefilling.pop(request, 0):
+            return
+        heap = self._finishing
+        at = next(k for k, entry in enumerate(heap) if entry & _ID_MASK == request)
+        to_come = (heap[at] >> _ID_BITS) - self._clock
+        heap[at] = heap[-1]
+        heap.pop()
+        heapify(heap)
+        self._decoding -= 1
+        self._context -= self._prompt[request] + self._output[request] - 1 - to_come
+
+    def _leave_batch(self, request: int, now: int) -> Sequence[int]:
+        """It goes on as a held row until the batch ends, which may be now."""
+        if request in self._active:
+            self._active.remove(request)
+        self._left = max((self._output[i] for i in self._batch if self._unfinished(i)), default=self._done) - self._done
+        if self._left:
+            return ()
+        self.running = 0
+        self._finish_batch(now)
+        return self._batch
+
+    def _finish_batch(self, end: int) -> None:
+        """Answers that leave with their batch leave now."""
+        self.left = left = [i for i in self._batch if self._finished[i] < 0]
+        for i in left:
+            self._finished[i] = end
 
     # The queue.
 
