@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from simqueue.config import Scenario
@@ -17,6 +14,7 @@ from simqueue.metrics import PERCENTILES
 from simqueue.result import Result
 from simqueue.sim.simulate import fitted, saturation_rps, simulate
 from simqueue.sweep.cells import Cell, Plan
+from simqueue.sweep.pool import pool, submit
 from simqueue.workload import Workload, make_workload
 
 Row = dict[str, Any]
@@ -47,10 +45,10 @@ def run(plan: Plan, workers: int = 1) -> Generator[tuple[int, Row | Failure], No
     """
     _refuse(plan)
     alike = {cell.capacity: cell for cell in reversed(plan.cells)}
-    with _pool(min(workers, len(plan.cells))) as pool:
-        found = dict(_each(pool, _saturation, list(alike.values())))
+    with pool(min(workers, len(plan.cells))) as processes:
+        found = dict(_each(processes, _saturation, list(alike.values())))
         capacity = {key: found[i] for i, key in enumerate(alike)}
-        yield from _each(pool, _row, [(cell, capacity[cell.capacity]) for cell in plan.cells])
+        yield from _each(processes, _row, [(cell, capacity[cell.capacity]) for cell in plan.cells])
 
 
 def _refuse(plan: Plan) -> None:
@@ -100,34 +98,15 @@ def _workload(scenario: Scenario) -> Workload:
 _made = lru_cache(maxsize=2)(make_workload)
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor | None]:
-    """Processes to run cells in, or None for this one. They end with the block, at once if it did not end well."""
-    if workers == 1:
-        yield None
-        return
-    ours = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - ours:
-            process.terminate()
-        raise
-    pool.shutdown()
-
-
 def _each(
-    pool: Executor | None, task: Callable[[Any], Any], items: Sequence[Any]
+    processes: Executor | None, task: Callable[[Any], Any], items: Sequence[Any]
 ) -> Iterator[tuple[int, Any | Failure]]:
     """``(index, result or failure)`` of every item, as they finish."""
-    if pool is None:
+    if processes is None:
         for i, item in enumerate(items):
             yield i, _guarded(task, item)
         return
-    with _interrupts_later():
-        futures = {pool.submit(_guarded, task, item): i for i, item in enumerate(items)}
+    futures = {future: i for i, future in enumerate(submit(processes, partial(_guarded, task), items))}
     for future in as_completed(futures):
         error = future.exception()
         yield futures[future], _failure(error) if isinstance(error, Exception) else future.result()
@@ -143,21 +122,3 @@ def _guarded(task: Callable[[Any], Any], item: Any) -> Any | Failure:
 def _failure(error: Exception) -> Failure:
     reason = str(error).partition("\n")[0]
     return Failure(reason if isinstance(error, SimqueueError) else f"{type(error).__name__}: {reason}")
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal: the one that started the others decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Processes started in here are deaf to Ctrl-C also while they start; ours hears it after the block."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
