@@ -73,3 +73,24 @@ def waiting_over_time(
     at, count = times[order], np.cumsum(change[order])
     last = np.append(at[1:] != at[:-1], True)
     return grid.seconds(at[last]), count[last]
+
+
+def saturation_rps(
+    scheduled: NDArray[np.int64], finished: NDArray[np.int64], grid: Grid, *, whole_batches: bool
+) -> float:
+    """Requests per second of a run in which everybody waits: between the first tenth of the finishes and the last
+    admission, so that neither the filling nor the draining counts.
+
+    ``whole_batches``: of a policy that runs batches to completion, whose early leavers have not made room. Columns by
+    request, in the order in which they were scheduled.
+    """
+    if whole_batches:
+        begins = np.flatnonzero(np.diff(scheduled, prepend=-1))
+        finished = np.maximum.reduceat(finished, begins).repeat(np.diff(begins, append=len(scheduled)))
+    ordered = np.sort(finished)
+    begin, end = ordered[len(ordered) // 10], scheduled.max()
+    through = np.searchsorted(ordered, end, "right")
+    done = through - np.searchsorted(ordered, begin, "right")
+    if done <= 0:
+        return len(ordered) / float(grid.seconds(ordered[-1]))
+    return float(done / grid.seconds(ordered[through - 1] - begin))

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from simqueue import metrics
 from simqueue.checks import at_least
 from simqueue.cost.base import UNLIMITED, StepCost, Timing
 from simqueue.cost.noise import NoisyCost, NoNoise, Spread
@@ -115,17 +116,9 @@ def _saturate(workload: Workload, system: System) -> float:
     with _fits(bound.grid):
         requests, leaps = _run(bound, workload, np.zeros(len(workload), np.int64), UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
-    if not getattr(system.policy, "iteration_level", True):
-        # Whole batches count: who is released early has not made room.
-        begins = np.flatnonzero(np.diff(scheduled, prepend=-1))
-        finished = np.maximum.reduceat(finished, begins).repeat(np.diff(begins, append=len(scheduled)))
-    ordered = np.sort(finished)
-    begin, end = ordered[len(ordered) // 10], scheduled.max()
-    through = np.searchsorted(ordered, end, "right")
-    done = through - np.searchsorted(ordered, begin, "right")
-    if done <= 0:
-        return len(ordered) / float(bound.grid.seconds(ordered[-1]))
-    return float(done / bound.grid.seconds(ordered[through - 1] - begin))
+    return metrics.saturation_rps(
+        scheduled, finished, bound.grid, whole_batches=not getattr(system.policy, "iteration_level", True)
+    )
 
 
 def bind(system: System, workload: Workload, seed: int) -> Bound:
