@@ -1,1 +1,1 @@
-"""Measuring what the steps of a language model cost, and fitting the service-time curve; torch in `runners` only."""
+"""Measuring what the steps of a language model cost, and fitting the service-time curve."""

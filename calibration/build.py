@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.cells import Buckets, Cell, buckets, eager_cells, graph_cells
+from calibration.cells import Cell, eager_cells, graph_cells
 from calibration.fit import Padding, errors_of, fit_curve
 from calibration.measure import PRECISION, half_width
 from calibration.provenance import installed_version
@@ -17,6 +17,7 @@ from calibration.reading import read_decode, read_prefill
 from calibration.samples import Repeats, Samples, is_samples, read
 from calibration.totals import from_totals
 from simqueue.errors import ProfileError
+from simqueue.live.device.buckets import Buckets, buckets
 from simqueue.profile import SCHEMA, Curve, Curves, DecodeTable, Model, Noise, Point, PrefillTable, Profile, Provenance
 
 Array = NDArray[np.float64]

@@ -1,18 +1,14 @@
-"""What is measured: the buckets that a runner pads to, and the cells (step shapes) of one calibration."""
+"""What is measured: the cells (step shapes) of one calibration."""
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from simqueue.live.device.buckets import Buckets, bucket, upto
 from simqueue.profile import Kind
 
-_ROWS = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
-_POWERS = tuple(2**k for k in range(21))
-_LAUNCH_TOKENS = 16_384
 _MIXED = (
     (1, 64, 16, 255),
     (1, 64, 64, 255),
@@ -45,40 +41,6 @@ class Cell:
         return self.rows * self.width * 8 + self.rows * self.context + self.decode_rows * (8 + self.longest)
 
 
-@dataclass(frozen=True, slots=True)
-class Buckets:
-    """Sizes that the graph runner pads to: rows and cache slots of a decode, rows and width of a prefill launch."""
-
-    rows: tuple[int, ...]
-    slots: tuple[int, ...]
-    prefill_rows: tuple[int, ...]
-    widths: tuple[int, ...]
-    launch_tokens: int = _LAUNCH_TOKENS
-
-    def launch_rows(self, width: int) -> int:
-        """The most rows of a (bucketed) width that one prefill launch takes."""
-        return max(r for r in self.prefill_rows if r == 1 or r * width <= self.launch_tokens)
-
-    def prefills(self) -> Iterator[tuple[int, int]]:
-        """Rows and width of every prefill launch there is."""
-        return ((r, w) for w in self.widths for r in self.prefill_rows if r <= self.launch_rows(w))
-
-
-def bucket(sizes: tuple[int, ...], size: int) -> int:
-    """The first bucket that holds ``size``."""
-    return sizes[bisect_left(sizes, size)]
-
-
-def buckets(max_rows: int, max_context: int) -> Buckets:
-    """The graph runner's buckets for up to ``max_rows`` rows and a window of ``max_context`` tokens."""
-    return Buckets(
-        rows=_upto(_ROWS, max_rows),
-        slots=_upto(_POWERS[7:], max_context),
-        prefill_rows=_upto(_POWERS, max_rows),
-        widths=_upto(_POWERS[4:], max_context),
-    )
-
-
 def graph_cells(sizes: Buckets, seed: int) -> list[Cell]:
     """Every bucket of the graph runner, mixed steps, and sizes between the buckets that are held out."""
     rng = random.Random(seed)
@@ -98,11 +60,11 @@ def graph_cells(sizes: Buckets, seed: int) -> list[Cell]:
 def eager_cells(max_rows: int, max_context: int, seed: int) -> list[Cell]:
     """A grid fine enough to interpolate in, up to twice the window for rows that a batch holds, and held-out cells."""
     rng = random.Random(seed)
-    rows = _upto((1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256), max_rows)
+    rows = upto((1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256), max_rows)
     # at one token nobody in a batch is shorter, and without padding there is no mask to pay for: hence 1 and 2
-    widths = _upto((1, 2, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024), max_context)
+    widths = upto((1, 2, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024), max_context)
     # finished rows of a batch are held and go on growing, so a padded cache can outgrow the window
-    longest = _upto((1, 2, 32, 64, 128, 192, 256, 384, 512, 768, 1023, 1535), 2 * max_context - 2)
+    longest = upto((1, 2, 32, 64, 128, 192, 256, 384, 512, 768, 1023, 1535), 2 * max_context - 2)
     decode = [Cell("decode", decode_rows=r, longest=n) for r in rows for n in longest]
     fresh = [Cell("prefill", r, w) for r in rows for w in widths]
     held = _between_decode(rng, rows, longest, _share(decode))
@@ -112,11 +74,6 @@ def eager_cells(max_rows: int, max_context: int, seed: int) -> list[Cell]:
 
 def _share(cells: list[Cell]) -> int:
     return max(4, round(_HELD_OUT * len(cells)))
-
-
-def _upto(sizes: Iterable[int], most: int) -> tuple[int, ...]:
-    """The sizes below ``most``, and ``most`` itself."""
-    return (*(s for s in sizes if s < most), most)
 
 
 def _between(rng: random.Random, axis: tuple[int, ...]) -> int:

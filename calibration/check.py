@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration import runners
-from calibration.cells import buckets
-from calibration.runners import EagerRunner, GraphRunner, Loaded, Tokens, log
 from simqueue.errors import SimqueueError
+from simqueue.live.device.buckets import buckets
+from simqueue.live.device.eager import EagerRunner
+from simqueue.live.device.graph import GraphRunner
+from simqueue.live.device.load import Loaded, load
+from simqueue.live.device.reference import regret
+from simqueue.live.executor import Tokens
+from simqueue.live.log import log
 
 _OUTPUT = 16
 _SEATS = 12
@@ -42,7 +46,7 @@ def check(model: str, runner: str, dtype: str, device: str) -> None:
     Raises:
         SimqueueError: a token is not what the model says, or the comparison could not tell.
     """
-    loaded = runners.load(model, dtype, device, _INITIALIZER_RANGE)
+    loaded = load(model, dtype, device, _INITIALIZER_RANGE)
     rng = np.random.default_rng(5)
     window = min(1024, loaded.window)
     most = int(loaded.model.config.vocab_size)
@@ -114,7 +118,5 @@ def _leave(runner: GraphRunner, seated: list[int], finished: Sequence[bool]) -> 
 
 def agreement(loaded: Loaded, prompts: Sequence[Tokens], emitted: Sequence[Sequence[int]]) -> Agreement:
     """Compare with plain forward passes of the same model over each prompt and what was emitted, one by one."""
-    regrets = np.concatenate(
-        [runners.regret(loaded, prompt, tokens) for prompt, tokens in zip(prompts, emitted, strict=False)]
-    )
+    regrets = np.concatenate([regret(loaded, prompt, tokens) for prompt, tokens in zip(prompts, emitted, strict=False)])
     return Agreement(len(regrets), float(np.mean(regrets == 0)), float(regrets.mean()), float(regrets.max()))

@@ -16,7 +16,8 @@ from calibration.cells import Cell
 from calibration.samples import Recorder, Repeats, Samples
 
 if TYPE_CHECKING:
-    from calibration.runners import EagerRunner, GraphRunner
+    from simqueue.live.device.eager import EagerRunner
+    from simqueue.live.device.graph import GraphRunner
 
 PRECISION = 0.01
 _VISITS = 3

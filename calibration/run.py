@@ -15,14 +15,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from calibration import runners
 from calibration.build import build, cells_of
-from calibration.cells import buckets
 from calibration.measure import measure, unknown
-from calibration.provenance import cpu, driver
-from calibration.runners import log
 from calibration.samples import Recorder
 from simqueue.errors import ConfigError, SimqueueError
+from simqueue.live.device.buckets import buckets
+from simqueue.live.device.eager import EagerRunner
+from simqueue.live.device.graph import GraphRunner
+from simqueue.live.device.load import DTYPES, OUT_OF_MEMORY, Loaded, load
+from simqueue.live.device.machine import cpu, driver, machine, notes
+from simqueue.live.log import log
 from simqueue.profile import Profile, save_profile
 
 _LEAST_MINUTES = 0.05
@@ -50,7 +52,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         _among("runner", self.runner, ("graph", "eager"))
-        _among("dtype", self.dtype, tuple(runners.DTYPES))
+        _among("dtype", self.dtype, tuple(DTYPES))
         if not (math.isfinite(self.minutes) and self.minutes >= _LEAST_MINUTES):
             raise ConfigError(f"minutes = {self.minutes} must be a finite number of at least {_LEAST_MINUTES}")
         if self.max_rows < 2:
@@ -72,7 +74,7 @@ def calibrate(plan: Plan) -> Profile | None:
     A file of samples that is there already is continued.
     """
     deadline = time.monotonic() + 60 * plan.minutes - _FIT_S
-    loaded = runners.load(plan.model, plan.dtype, plan.device)
+    loaded = load(plan.model, plan.dtype, plan.device)
     if loaded.window < plan.max_context:
         raise ConfigError(
             f"max context = {plan.max_context}: model {plan.model} has a window of {loaded.window} tokens"
@@ -88,7 +90,7 @@ def calibrate(plan: Plan) -> Profile | None:
     return _finish(plan, header, recorder)
 
 
-def _measure(plan: Plan, loaded: runners.Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
+def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
     cells = cells_of(header)
     with _bar(deadline) as tell:
         try:
@@ -112,12 +114,10 @@ def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile |
     return profile
 
 
-def _runner(
-    plan: Plan, loaded: runners.Loaded, tell: Callable[[str], None]
-) -> runners.GraphRunner | runners.EagerRunner:
+def _runner(plan: Plan, loaded: Loaded, tell: Callable[[str], None]) -> GraphRunner | EagerRunner:
     if plan.runner == "eager":
-        return runners.EagerRunner(loaded)
-    runner = runners.GraphRunner(loaded, buckets(plan.max_rows, plan.max_context))
+        return EagerRunner(loaded)
+    runner = GraphRunner(loaded, buckets(plan.max_rows, plan.max_context))
     runner.capture(lambda done, of: tell(f"capturing graph {done} of {of}"))
     return runner
 
@@ -146,11 +146,11 @@ def _bar(deadline: float) -> Iterator[Callable[[str], None]]:
 def _friendly_memory() -> Iterator[None]:
     try:
         yield
-    except runners.OUT_OF_MEMORY as error:
+    except OUT_OF_MEMORY as error:
         raise SimqueueError(f"the device is out of memory ({str(error)[:100]}): use a smaller --max-rows") from None
 
 
-def _header(plan: Plan, loaded: runners.Loaded) -> dict[str, str]:
+def _header(plan: Plan, loaded: Loaded) -> dict[str, str]:
     config = loaded.model.config
     return {
         "runner": plan.runner,
@@ -162,13 +162,13 @@ def _header(plan: Plan, loaded: runners.Loaded) -> dict[str, str]:
         "parameters": str(loaded.parameters),
         "layers": str(config.num_hidden_layers),
         "hidden": str(config.hidden_size),
-        **runners.machine(loaded.device, plan.runner),
+        **machine(loaded.device, plan.runner),
         "driver": driver() if loaded.device.type == "cuda" else "none",
         "cpu": cpu(),
         "python": platform.python_version(),
         "command": plan.command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "notes": runners.notes(loaded.device),
+        "notes": notes(loaded.device),
     }
 
 

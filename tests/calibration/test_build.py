@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from calibration.build import build, from_file
-from calibration.cells import Cell, bucket, buckets, eager_cells, graph_cells
+from calibration.cells import Cell, eager_cells, graph_cells
 from calibration.samples import Repeats, read
 from simqueue.accuracy import KINDS, predict, targets
 from simqueue.errors import ConfigError, ProfileError
+from simqueue.live.device.buckets import bucket, buckets
 from simqueue.profile import load_profile, save_profile, shipped
 
 DATA = Path(__file__).parents[2] / "calibration" / "data"

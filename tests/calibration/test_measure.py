@@ -19,7 +19,9 @@ pytest.importorskip("transformers")
 from calibration import run
 from calibration.cells import eager_cells
 from calibration.measure import measure, unknown
-from calibration.runners import EagerRunner, GraphRunner, load
+from simqueue.live.device.eager import EagerRunner
+from simqueue.live.device.graph import GraphRunner
+from simqueue.live.device.load import load
 
 
 @pytest.fixture

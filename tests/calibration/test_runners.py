@@ -8,10 +8,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from calibration import runners  # noqa: E402
-from calibration.cells import Buckets  # noqa: E402
 from calibration.check import check, serve  # noqa: E402
-from simqueue.errors import SimqueueError  # noqa: E402
+from simqueue.errors import ConfigError, SimqueueError  # noqa: E402
+from simqueue.live.device.buckets import Buckets  # noqa: E402
+from simqueue.live.device.eager import EagerRunner  # noqa: E402
+from simqueue.live.device.graph import GraphRunner  # noqa: E402
+from simqueue.live.device.load import load  # noqa: E402
 
 SIZES = Buckets(rows=(1, 2, 4, 6), slots=(32, 64, 128), prefill_rows=(1, 2, 4), widths=(16, 32, 128), launch_tokens=64)
 
@@ -19,7 +21,7 @@ SIZES = Buckets(rows=(1, 2, 4, 6), slots=(32, 64, 128), prefill_rows=(1, 2, 4), 
 @pytest.fixture(scope="module")
 def loaded():
     # large weights, so that the argmax depends on the whole context and not on the last token
-    return runners.load("tiny", "fp32", "cpu", initializer_range=0.2)
+    return load("tiny", "fp32", "cpu", initializer_range=0.2)
 
 
 def prompts_of(lengths, seed=1):
@@ -50,7 +52,7 @@ def test_the_argmax_depends_on_the_context(loaded):
 @pytest.mark.parametrize("rows", [[0], [0, 1, 2], [5, 2, 4, 3, 1, 0]])
 def test_eager(loaded, expected, rows):
     prompts, tokens = expected
-    runner = runners.EagerRunner(loaded)
+    runner = EagerRunner(loaded)
     emitted = [runner.start([prompts[i] for i in rows])]
     emitted += [runner.next() for _ in range(11)]
     assert np.array(emitted).T.tolist() == [tokens[i] for i in rows]
@@ -58,7 +60,7 @@ def test_eager(loaded, expected, rows):
 
 def test_graph_prefills_whole_prompts_then_decodes(loaded, expected):
     prompts, tokens = expected
-    runner = runners.GraphRunner(loaded, SIZES)
+    runner = GraphRunner(loaded, SIZES)
     emitted = [runner.step([(slot, prompts[slot]) for slot in range(6)])]
     emitted += [runner.step(decode=np.arange(6)) for _ in range(11)]
     assert np.array(emitted).T.tolist() == tokens[:6]
@@ -67,7 +69,7 @@ def test_graph_prefills_whole_prompts_then_decodes(loaded, expected):
 def test_graph_chunks_mixed_steps_and_slots_used_again(loaded, expected):
     """A small scheduler: three slots, a budget of new tokens a step, requests joining as others leave."""
     prompts, tokens = expected
-    runner = runners.GraphRunner(loaded, SIZES)
+    runner = GraphRunner(loaded, SIZES)
     kinds = set()
     step = runner.step
 
@@ -82,7 +84,7 @@ def test_graph_chunks_mixed_steps_and_slots_used_again(loaded, expected):
 
 def test_graph_decodes_some_slots_while_others_wait_half_prefilled(loaded, expected):
     prompts, tokens = expected
-    runner = runners.GraphRunner(loaded, SIZES)
+    runner = GraphRunner(loaded, SIZES)
     first = runner.step([(2, prompts[4])])
     runner.step([(0, prompts[5][:50])])
     rest = [runner.step(decode=np.array([2]))[0] for _ in range(11)]
@@ -91,14 +93,14 @@ def test_graph_decodes_some_slots_while_others_wait_half_prefilled(loaded, expec
 
 
 def test_a_full_window_is_refused(loaded):
-    runner = runners.GraphRunner(loaded, SIZES)
+    runner = GraphRunner(loaded, SIZES)
     runner.lengths[0] = 128
-    with pytest.raises(runners.ConfigError, match="128 tokens"):
+    with pytest.raises(ConfigError, match="128 tokens"):
         runner.step(decode=np.array([0]))
 
 
 def test_pretended_batches_can_be_stepped_and_rewound(loaded):
-    runner = runners.EagerRunner(loaded)
+    runner = EagerRunner(loaded)
     rewind = runner.pretend(3, 20, 19)
     rewind()
     first = runner.next()
@@ -114,6 +116,6 @@ def test_the_check_passes_on_a_cpu(runner, dtype):
 
 
 def test_the_check_notices_a_token_of_another_context(monkeypatch):
-    monkeypatch.setattr(runners.GraphRunner, "move", lambda self, source, target: None)
+    monkeypatch.setattr(GraphRunner, "move", lambda self, source, target: None)
     with pytest.raises(SimqueueError, match="check failed"):
         check("tiny", "graph", "fp32", "cpu")

@@ -1,51 +1,30 @@
-"""Two ways of running a causal language model step by step; the only module that imports torch and transformers.
-
-`GraphRunner` keeps a static cache with a slot per row, every row at its own position, and replays CUDA graphs over
-bucketed sizes; requests can join and leave at every step. `EagerRunner` is Hugging Face's forward with a growing
-cache, padded to the widest row, run to completion. Both decode greedily, and a step ends when its token ids are on
-the host.
-"""
+"""`GraphRunner`: a static cache with a slot per row, and CUDA graphs over bucketed sizes."""
 
 from __future__ import annotations
 
 import gc
-import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-import transformers
-from huggingface_hub import constants as hub
-from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AttentionInterface, AutoModelForCausalLM, Cache, DynamicCache, GPT2Config, GPT2LMHeadModel
+from transformers import AttentionInterface, Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from calibration.cells import Buckets, bucket
 from simqueue.errors import ConfigError
+from simqueue.live.device.buckets import Buckets, bucket
+from simqueue.live.device.clock import Clock
+from simqueue.live.device.load import Loaded
+from simqueue.live.executor import Tokens
+from simqueue.live.log import log
 
-Tokens = NDArray[np.int64]
 LaunchKind = Literal["decode", "prefill", "chunk"]
 Launch = tuple[LaunchKind, int, int]
 
 _cuda: Any = torch.cuda
-OUT_OF_MEMORY = torch.OutOfMemoryError
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-TINY: dict[str, Any] = {
-    "n_layer": 2,
-    "n_head": 2,
-    "n_embd": 64,
-    "vocab_size": 1024,
-    "n_positions": 1024,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
 _ATTENTION = "simqueue_slots"
 # A captured launch has one shape, so that cuDNN plans its attention once, before the capture; with the whole window in
 # the cache it reads two to eight times as fast as the memory-efficient kernel (one query row leaves that few blocks).
@@ -55,125 +34,7 @@ _CAPTURED_BACKENDS = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
-_SECONDS_TO_REACH_HUB = 5.0
 _NO_SLOTS: Tokens = np.zeros(0, np.int64)
-
-
-def log(message: str) -> None:
-    """A line to stderr with the time of day."""
-    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model on its device, and where its weights come from."""
-
-    model: Any
-    name: str
-    weights: str
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
-
-    @property
-    def window(self) -> int:
-        return int(self.model.config.max_position_embeddings)
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-
-def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) -> Loaded:
-    """``gpt2`` (pretrained where it can be had), ``tiny``, or a folder with a causal language model.
-
-    The attention backend of uncaptured passes is pinned: with cuDNN's, every new length of the cache costs a plan of
-    about 40 ms.
-    """
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    torch.manual_seed(0)
-    if device == "cpu":
-        torch.set_num_threads(1)
-    elif not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {device}: there is no GPU that torch can use; with --device cpu, --model tiny is quick"
-        )
-    model, weights = _weights(name, initializer_range)
-    model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
-    model.config.pad_token_id = None  # else transformers looks for padding in every batch, on the host
-    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights)
-
-
-def _weights(name: str, initializer_range: float) -> tuple[Any, str]:
-    if name == "tiny":
-        return GPT2LMHeadModel(GPT2Config(**TINY, initializer_range=initializer_range)), "random"
-    if name != "gpt2":
-        return _pretrained(name, local_files_only=True), f"pretrained ({name})"
-    if not _hub_answers():
-        hub.HF_HUB_OFFLINE = True  # what is on this disk is still found
-    try:
-        return _pretrained("gpt2", local_files_only=False), "pretrained (gpt2)"
-    except ConfigError as error:
-        log(f"no pretrained weights: {str(error)[:120]}")
-    log("using random weights in the same architecture; the cost of a step does not depend on them")
-    return GPT2LMHeadModel(GPT2Config(initializer_range=initializer_range)), "random"
-
-
-def _pretrained(name: str, *, local_files_only: bool) -> Any:
-    try:
-        return AutoModelForCausalLM.from_pretrained(name, local_files_only=local_files_only)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all; without a network its client would retry for minutes."""
-    reached = threading.Event()
-
-    def reach() -> None:
-        try:
-            address = urlsplit(hub.ENDPOINT)
-            socket.create_connection((address.hostname or "", address.port or 443), _SECONDS_TO_REACH_HUB).close()
-            reached.set()
-        except OSError:
-            pass
-
-    threading.Thread(target=reach, daemon=True).start()
-    return reached.wait(_SECONDS_TO_REACH_HUB)
-
-
-class Clock:
-    """CUDA events around a step's work on the device; without a GPU there is nothing to tell apart from the host.
-
-    Only where ``on``: recording costs the host some microseconds, which a step's wall clock would show.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.on = False
-        if self.cuda:
-            self._first, self._last = (_cuda.Event(enable_timing=True) for _ in range(2))
-
-    def start(self) -> None:
-        """The device's work begins here."""
-        if self.on:
-            self._first.record()
-
-    def stop(self) -> None:
-        """The device's work ends here."""
-        if self.on:
-            self._last.record()
-
-    def wait(self) -> None:
-        """Until the device is done."""
-        if self.cuda:
-            torch.cuda.current_stream().synchronize()
-
-    def elapsed_s(self) -> float:
-        """Seconds on the device from `start` to `stop`."""
-        self.wait()
-        return float(self._first.elapsed_time(self._last)) / 1e3
 
 
 class _Slots(Cache):
@@ -217,7 +78,7 @@ class GraphRunner:
         self.lengths = np.zeros(self.max_rows, np.int64)
         self.last = np.zeros(self.max_rows, np.int64)
         self._base, self._head = loaded.model.base_model, loaded.model.get_output_embeddings()
-        self._cache = _Slots(self)
+        self._past = {loaded.cache_keyword: _Slots(self)}
         self._view = _View(None)
         self._graphs: dict[Launch, Any] = {}
         self._register()
@@ -368,7 +229,7 @@ class GraphRunner:
         return mask.masked_fill_(~seen, -torch.inf)[:, None]
 
     def _forward(self, ids: Any, at: Any) -> Any:
-        return self._base(input_ids=ids, position_ids=at, past_key_values=self._cache, use_cache=True).last_hidden_state
+        return self._base(input_ids=ids, position_ids=at, use_cache=True, **self._past).last_hidden_state
 
     def _emit(self, hidden: Any, rows: int) -> None:
         self._outbox[:rows].copy_(self._head(hidden).argmax(-1))
@@ -424,118 +285,3 @@ class GraphRunner:
         with torch.cuda.graph(graph, pool=pool, stream=stream):
             self._compute(launch)
         return graph
-
-
-class EagerRunner:
-    """Hugging Face's forward with a growing cache: one batch at a time, left-padded to its widest row."""
-
-    iteration_level = False
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded, self.device = loaded, loaded.device
-        self.clock = Clock(self.device)
-        loaded.model.set_attn_implementation("sdpa")
-        self._cache: Any = None
-        self._next: Any = None
-        self._mask: Any = None
-        self._at: Any = None
-
-    @torch.inference_mode()
-    def start(self, prompts: Sequence[Tokens]) -> list[int]:
-        """Forget the batch before and prefill another. Returns each row's first token id."""
-        width = max(map(len, prompts))
-        ids, mask = np.zeros((2, len(prompts), width), np.int64)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :], mask[i, width - len(prompt) :] = prompt, 1
-        self.clock.start()
-        self._mask = torch.from_numpy(mask).to(self.device)
-        self._at = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self._cache = DynamicCache()
-        return self._forward(torch.from_numpy(ids).to(self.device))
-
-    @torch.inference_mode()
-    def next(self) -> list[int]:
-        """One decode step of the whole batch, finished rows included. Returns each row's next token id."""
-        self.clock.start()
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=-1)
-        # a held row goes on past the window; its tokens mean nothing any more
-        self._at = (self._at[:, -1:] + 1).clamp(max=self.loaded.window - 1)
-        return self._forward(self._next)
-
-    def _forward(self, ids: Any) -> list[int]:
-        logits = self.loaded.model(
-            input_ids=ids,
-            attention_mask=self._mask,
-            position_ids=self._at,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        self._next = logits[:, -1].argmax(-1, keepdim=True)
-        self.clock.stop()
-        tokens: list[int] = self._next[:, 0].tolist()  # the copy waits for the device, and that ends the step
-        return tokens
-
-    @torch.inference_mode()
-    def pretend(self, rows: int, longest: int, shortest: int) -> Callable[[], None]:
-        """Be in the middle of a batch with that many tokens in the cache, the last row's ``longest - shortest``
-        leftmost ones padding. Returns what puts the batch back there after a step."""
-        config = self.loaded.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (rows, heads, longest, width)
-        dtype = self.loaded.model.dtype
-        self._cache, self._next = None, None
-        self._tidy()
-        layers = [
-            tuple(torch.empty(shape, dtype=dtype, device=self.device).normal_() for _ in range(2))
-            for _ in range(config.num_hidden_layers)
-        ]
-        mask = torch.ones((rows, longest), dtype=torch.int64, device=self.device)
-        mask[-1, : longest - shortest] = 0
-        at = (mask.cumsum(-1) - 1).clamp(min=0)[:, -1:]
-        ids = torch.ones((rows, 1), dtype=torch.int64, device=self.device)
-
-        def rewind() -> None:
-            cache: Any = DynamicCache()
-            for i, (key, value) in enumerate(layers):
-                cache.update(key[:, :, :0], value[:, :, :0], i)
-                cache.layers[i].keys, cache.layers[i].values = key, value
-            self._cache, self._mask, self._at, self._next = cache, mask, at, ids
-
-        return rewind
-
-    def _tidy(self) -> None:
-        """Give cached memory back before batches of another size have split it up."""
-        if self.clock.cuda and torch.cuda.memory_reserved() > torch.cuda.get_device_properties(0).total_memory / 2:
-            torch.cuda.empty_cache()
-
-
-@torch.inference_mode()
-def regret(loaded: Loaded, prompt: Tokens, tokens: Sequence[int]) -> NDArray[np.float64]:
-    """By a plain forward pass: how far each emitted token's logit is below the best, in the logits' deviations."""
-    loaded.model.set_attn_implementation("sdpa")
-    ids = torch.tensor([*prompt.tolist(), *tokens[:-1]], device=loaded.device)[None]
-    logits = loaded.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
-    chosen = logits.gather(1, torch.tensor(tokens, device=loaded.device)[:, None])[:, 0]
-    below: NDArray[np.float64] = ((logits.max(-1).values - chosen) / logits.std(-1)).double().cpu().numpy()
-    return below
-
-
-def machine(device: torch.device, runner: str) -> dict[str, str]:
-    """GPU, driver and versions for the provenance of a profile."""
-    cuda = device.type == "cuda"
-    pinned = "cuDNN, planned once per captured launch" if runner == "graph" else "flash or memory-efficient; cuDNN off"
-    return {
-        "gpu": torch.cuda.get_device_name(device) if cuda else "none",
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "attention": f"sdpa ({pinned})" if cuda else "sdpa (CPU)",
-    }
-
-
-def notes(device: torch.device) -> str:
-    """How the device was used, as far as it moves the numbers."""
-    if device.type == "cuda":
-        return f"float32 matrix products: {torch.get_float32_matmul_precision()} precision (highest: no TF32)"
-    return f"{torch.get_num_threads()} CPU thread"

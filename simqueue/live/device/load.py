@@ -1,0 +1,114 @@
+"""A causal language model on its device, and where it comes from."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants as hub
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from simqueue.errors import ConfigError
+from simqueue.live.log import log
+
+OUT_OF_MEMORY = torch.OutOfMemoryError
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TINY: dict[str, Any] = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 64,
+    "vocab_size": 1024,
+    "n_positions": 1024,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+_SECONDS_TO_REACH_HUB = 5.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device, and where its weights come from."""
+
+    model: Any
+    name: str
+    weights: str
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    @property
+    def window(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def cache_keyword(self) -> str:
+        """What ``forward`` calls the cache: transformers renamed it in 5.2x."""
+        return "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) -> Loaded:
+    """``gpt2`` (pretrained where it can be had), ``tiny``, or a folder with a causal language model.
+
+    The attention backend of uncaptured passes is pinned: with cuDNN's, every new length of the cache costs a plan of
+    about 40 ms.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.manual_seed(0)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    elif not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {device}: there is no GPU that torch can use; with --device cpu, --model tiny is quick"
+        )
+    model, weights = _weights(name, initializer_range)
+    model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
+    model.config.pad_token_id = None  # else transformers looks for padding in every batch, on the host
+    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights)
+
+
+def _weights(name: str, initializer_range: float) -> tuple[Any, str]:
+    if name == "tiny":
+        return GPT2LMHeadModel(GPT2Config(**TINY, initializer_range=initializer_range)), "random"
+    if name != "gpt2":
+        return _pretrained(name, local_files_only=True), f"pretrained ({name})"
+    if not _hub_answers():
+        hub.HF_HUB_OFFLINE = True  # what is on this disk is still found
+    try:
+        return _pretrained("gpt2", local_files_only=False), "pretrained (gpt2)"
+    except ConfigError as error:
+        log(f"no pretrained weights: {str(error)[:120]}")
+    log("using random weights in the same architecture; the cost of a step does not depend on them")
+    return GPT2LMHeadModel(GPT2Config(initializer_range=initializer_range)), "random"
+
+
+def _pretrained(name: str, *, local_files_only: bool) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, local_files_only=local_files_only)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at all; without a network its client would retry for minutes."""
+    reached = threading.Event()
+
+    def reach() -> None:
+        try:
+            address = urlsplit(hub.ENDPOINT)
+            socket.create_connection((address.hostname or "", address.port or 443), _SECONDS_TO_REACH_HUB).close()
+            reached.set()
+        except OSError:
+            pass
+
+    threading.Thread(target=reach, daemon=True).start()
+    return reached.wait(_SECONDS_TO_REACH_HUB)
