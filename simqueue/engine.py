@@ -37,8 +37,9 @@ class Engine:
         self.running = 0
         self.closed = requests.count == 0
         self.prefilling: dict[int, int] = {}
+        # What the last completion or cancellation did: whose answers are whole, and whose rows leave the device.
         self.left: Sequence[int] = ()
-        """Who finished in the work that was last completed, or with whom a batch ended that was cancelled."""
+        self.freed: Sequence[int] = ()
         # The queue: ids from head to tail, less those picked out of order.
         self._head = self._tail = 0
         self._picked: set[int] = set()
@@ -91,27 +92,25 @@ class Engine:
         """No request will come any more, where their number was not known before."""
         self.closed = True
 
-    def cancel(self, request: int, now: int) -> Sequence[int]:
+    def cancel(self, request: int, now: int) -> None:
         """The client of a submitted request has gone away; called between two pieces of work.
 
-        Times that it did not reach are ``now``. Returns the rows that leave the device: none while it waits, itself
-        where requests leave one by one, and its whole batch once nobody in it has tokens to come.
+        Times that it did not reach are ``now``. A row of a run-to-completion batch is held until that ends, which it
+        does at once when nobody in it has tokens to come.
         """
-        self.left = ()
+        self.left = self.freed = ()
         if request >= self._tail or self._requests.finished[request] >= 0:
-            return ()
+            return
         self._requests.finished[request] = now
         if self._head <= request and request not in self._picked:
             self._withdraw(request, now)
-            gone: Sequence[int] = ()
         elif self._left:
-            gone = self._leave_batch(request, now)
+            self._leave_batch(request, now)
         else:
             self._leave(request)
-            gone = (request,)
+            self.freed = (request,)
         if request in self._requests.scheduled:
             self._requests.first_token.setdefault(request, now)
-        return gone
 
     @property
     def prefill(self) -> Sequence[tuple[int, int]]:
@@ -155,10 +154,10 @@ class Engine:
         self._clock = clock = self._clock + steps
         heap = self._finishing
         beyond = (clock + 1) << _ID_BITS
-        self.left = ()
+        self.left = self.freed = ()
         if heap and heap[0] < beyond:
             prompt, output, finished = self._prompt, self._output, self._finished
-            self.left = left = []
+            self.left = self.freed = left = []
             while heap and heap[0] < beyond:
                 i = heappop(heap) & _ID_MASK
                 finished[i] = end
@@ -286,7 +285,7 @@ class Engine:
         # Who finishes with the leap that admitted it needs no word: see `Requests`.
         self._left -= steps
         done, self._done = self._done, self._done + steps
-        self.left = ()
+        self.left = self.freed = ()
         if self._active:
             ends = path or (end,)
             output, finished, active = self._output, self._finished, self._active
@@ -302,6 +301,7 @@ class Engine:
         if self._left:
             return 0
         self.running = 0
+        self.freed = self._batch
         return len(self._batch)
 
     def _unfinished(self, request: int) -> bool:
@@ -331,16 +331,15 @@ class Engine:
         self._decoding -= 1
         self._context -= self._prompt[request] + self._output[request] - 1 - to_come
 
-    def _leave_batch(self, request: int, now: int) -> Sequence[int]:
+    def _leave_batch(self, request: int, now: int) -> None:
         """It goes on as a held row until the batch ends, which may be now."""
         if request in self._active:
             self._active.remove(request)
         self._left = max((self._output[i] for i in self._batch if self._unfinished(i)), default=self._done) - self._done
-        if self._left:
-            return ()
-        self.running = 0
-        self._finish_batch(now)
-        return self._batch
+        if not self._left:
+            self.running = 0
+            self.freed = self._batch
+            self._finish_batch(now)
 
     def _finish_batch(self, end: int) -> None:
         """Answers that leave with their batch leave now."""

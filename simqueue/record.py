@@ -35,8 +35,8 @@ class Requests:
         arrival: Column,
         prompt: Column,
         output: Column,
-        max_output: Sequence[int] | None = None,
-        predicted_output: Sequence[int] | None = None,
+        max_output: Sequence[int | None] | None = None,
+        predicted_output: Sequence[int | None] | None = None,
     ) -> None:
         self.count = len(arrival)
         self.arrival: list[int] = [*arrival.tolist(), NEVER]
@@ -47,6 +47,28 @@ class Requests:
         self.scheduled: dict[int, int] = {}
         self.first_token: dict[int, int] = {}
         self.finished = [-1] * self.count
+
+
+class OpenRequests(Requests):
+    """Requests that are not known before they come, nor how many: a live run's."""
+
+    def __init__(self) -> None:
+        empty = np.zeros(0, np.int64)
+        super().__init__(empty, empty, empty)
+        self.count = -1
+        self.max_output, self.predicted_output = [], []
+
+    def append(
+        self, arrival: int, prompt: int, output: int, max_output: int | None, predicted_output: int | None
+    ) -> int:
+        """One more has come; returns its id."""
+        self.arrival[-1:] = [arrival, NEVER]
+        self.prompt.append(prompt)
+        self.output.append(output)
+        self.finished.append(-1)
+        self.max_output.append(max_output)
+        self.predicted_output.append(predicted_output)
+        return len(self.prompt) - 1
 
 
 STEP_FIELDS = ("start", "steps", "first", "total", "admitted", "rows", "context", "longest")

@@ -19,6 +19,8 @@ from simqueue.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+TICKS = ("arrival", "scheduled", "first_token", "finished", "first_delivery", "delivery")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -28,10 +30,11 @@ class Result:
         workload: what arrived.
         grid: the time grid.
         arrival, scheduled, first_token, finished: int64 ``(requests,)``. Tokens and answers count as there when they
-            are at the client, ``delivery`` ticks after their step end.
+            are at the client.
+        first_delivery, delivery: int64 ``(requests,)``: how long after their step ends the first and the last token were
+            there.
         leaps: int64 columns, one row a leap: ``start, steps, first, total, rows, context, longest`` as in
             `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step.
-        delivery: the response path.
         with_batch: answers leave when their batch ends, so that TPOT and ITL do not exist.
         warmup: the first so many requests by arrival are left out of every figure.
         durations: makes the duration of every step, one by one.
@@ -45,8 +48,9 @@ class Result:
     scheduled: Column
     first_token: Column
     finished: Column
+    first_delivery: Column = field(repr=False)
+    delivery: Column = field(repr=False)
     leaps: Mapping[str, Column] = field(repr=False)
-    delivery: int
     with_batch: bool
     warmup: int
     durations: Callable[[], Column] = field(repr=False)
@@ -88,9 +92,13 @@ class Result:
 
     @cached_property
     def unstable(self) -> bool:
-        """Whether the offered load is at or above the saturation throughput: no steady state exists to be measured."""
-        rate = self.workload.rate
-        return bool(rate >= self.saturation_rps() * (1 - 1e-9))
+        """Whether the offered load is at or above the saturation throughput: no steady state exists to be measured.
+
+        Never so in a closed loop: its queue is no longer than its users are many.
+        """
+        if self.workload.closed_loop:
+            return False
+        return bool(self.workload.rate >= self.saturation_rps() * (1 - 1e-9))
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
@@ -120,6 +128,7 @@ class Result:
             },
             "saturation_rps": self.saturation_rps(),
             "offered_rps": self.workload.rate,
+            "users": self.workload.meta["users"],
             "dropped": self.workload.meta["dropped"],
             "clipped": self.workload.meta["clipped"],
             "prompt_clipped_share": self.workload.meta["prompt_clipped_share"],
@@ -153,7 +162,8 @@ class Result:
         streams = self.workload.output_tokens[self.warmup :] > 1
         if self.with_batch or not streams.any():
             return None
-        first, last = (column[self.warmup :][streams] - self.delivery for column in (self.first_token, self.finished))
+        ends = (self.first_token - self.first_delivery, self.finished - self.delivery)
+        first, last = (column[self.warmup :][streams] for column in ends)
         return metrics.weighted_stats(*metrics.token_gaps(self.step_ends, first, last), unit)
 
     # Tables.
@@ -171,9 +181,9 @@ class Result:
             "response_s": grid.seconds(self.response),
             "ttft_s": grid.seconds(self.ttft),
             "tpot_s": self.tpot / grid.ticks_per_s,
-            "delivery_s": np.full(len(self.arrival), self.delivery / grid.ticks_per_s),
+            "delivery_s": grid.seconds(self.delivery),
         }
-        ticks = {f"{name}_ticks": getattr(self, name) for name in ("arrival", "scheduled", "first_token", "finished")}
+        ticks = {f"{name}_ticks": getattr(self, name) for name in TICKS}
         tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
         own = {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks}
         extra = self.workload.extra
@@ -209,7 +219,7 @@ class Result:
     def _prefilled(self) -> Column:
         """The end of the step in which each request's prompt was done, also where the answer leaves later."""
         if not self.with_batch:
-            return self.first_token - self.delivery
+            return self.first_token - self.first_delivery
         starts = self.leaps["start"]
         leap = np.searchsorted(starts, self.scheduled)
         return np.asarray((starts + self.leaps["first"])[leap])

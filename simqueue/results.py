@@ -19,6 +19,7 @@ from simqueue.cost.profile import Measured
 from simqueue.errors import OutputError
 from simqueue.profile import decode_profile
 from simqueue.record import Column
+from simqueue.result import TICKS
 from simqueue.sim.steps import Durations
 from simqueue.units import Grid
 from simqueue.workload import Workload
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
 REQUESTS, STEPS, SUMMARY = "requests.parquet", "steps.parquet", "summary.json"
 _NAMES = (REQUESTS, STEPS, SUMMARY)
 _ASIDE = ".simqueue-"
-_SCHEMA = 1
+_SCHEMA = 2
 _ABOUT, _PROFILE = b"simqueue", b"simqueue.profile"
-_TICKS = ("arrival", "scheduled", "first_token", "finished")
 _WORKLOAD = ("arrival_s", "prompt_tokens", "output_tokens")
 
 
@@ -82,9 +82,9 @@ def read(folder: Path) -> dict[str, Any]:
     return {
         "workload": Workload.of(columns, provenance["workload"]),
         "grid": Grid(about["ticks_per_s"]),
-        **{name: requests.columns[f"{name}_ticks"] for name in _TICKS},
+        **{name: requests.columns[f"{name}_ticks"] for name in TICKS},
         "leaps": steps.columns,
-        **{name: about[name] for name in ("delivery", "with_batch", "warmup")},
+        **{name: about[name] for name in ("with_batch", "warmup")},
         "durations": _durations(steps, about, folder / STEPS),
         "saturation_rps": lambda: about["saturation_rps"],
         "provenance": provenance,
@@ -160,7 +160,6 @@ def _about(result: Result) -> dict[str, Any]:
     return {
         "schema": _SCHEMA,
         "ticks_per_s": result.grid.ticks_per_s,
-        "delivery": result.delivery,
         "with_batch": result.with_batch,
         "warmup": result.warmup,
         "saturation_rps": result.saturation_rps(),
@@ -199,7 +198,10 @@ def _about_of(table: _Table, path: Path) -> dict[str, Any]:
 
 
 def _durations(steps: _Table, about: Mapping[str, Any], path: Path) -> Callable[[], Column]:
-    """The same steps again, by the cost and the noise as they were configured and the embedded profile."""
+    """The same steps again: as they were measured, where each is a leap of its own, or by the cost and the noise as they
+    were configured and the embedded profile."""
+    if (steps.columns["steps"] == 1).all():
+        return lambda: steps.columns["total"]
     system, seed = about["provenance"]["system"], about["noise_seed"]
     kinds = {cls.__struct_config__.tag for cls in (Affine, Measured, *get_args(Noise))}
     if seed is None or not kinds.issuperset((system["cost"]["kind"], system["noise"]["kind"])):

@@ -78,7 +78,7 @@ def assert_same(loaded: Result, result: Result) -> None:
     assert loaded.provenance == result.provenance
     assert loaded.workload == result.workload
     assert loaded.workload.meta == result.workload.meta
-    for name in ("grid", "delivery", "with_batch", "warmup", "unstable"):
+    for name in ("grid", "with_batch", "warmup", "unstable"):
         assert getattr(loaded, name) == getattr(result, name)
 
 

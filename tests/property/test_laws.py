@@ -116,7 +116,7 @@ def test_first_come_first_served(scenario: Scenario) -> None:
     assert np.all(np.diff(result.scheduled) >= 0)
     assert np.all(np.diff(result.first_token) >= 0)
     if isinstance(scenario.policy, NoBatching):
-        assert np.all(result.scheduled[1:] + result.delivery >= result.finished[:-1])
+        assert np.all(result.scheduled[1:] + result.delivery[:-1] >= result.finished[:-1])
 
 
 def earliest_start(scenario: Scenario, head: int, free: int) -> int:
@@ -216,8 +216,9 @@ def test_gaps_between_tokens(scenario: Scenario) -> None:
         return
     ends = result.step_ends
     gaps: list[int] = []
-    for first, last in zip(result.first_token, result.finished, strict=True):
-        emitted = ends[(ends >= first - result.delivery) & (ends <= last - result.delivery)]
+    first_ends, last_ends = result.first_token - result.first_delivery, result.finished - result.delivery
+    for first, last in zip(first_ends, last_ends, strict=True):
+        emitted = ends[(ends >= first) & (ends <= last)]
         gaps += np.diff(emitted).tolist()
     assert len(gaps) == sum(scenario.outputs) - len(scenario.outputs)
     cuts = np.quantile(gaps, [0.5, 0.9, 0.95, 0.99], method="inverted_cdf") * PS
@@ -251,7 +252,7 @@ def test_the_future_changes_nothing(scenario: Scenario) -> None:
     whole, part = scenario.run(), fewer.run()
     # Without its last request the source closes earlier, and is known to be closed from then on.
     closes = fewer.arrivals[-1] + scenario.overheads.request_path
-    before = whole.finished[:-1] - whole.delivery < closes
+    before = whole.finished[:-1] - whole.delivery[:-1] < closes
     assert np.array_equal(whole.finished[:-1][before], part.finished[before])
     assert np.array_equal(whole.scheduled[:-1][before], part.scheduled[before])
 

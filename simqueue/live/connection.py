@@ -1,0 +1,83 @@
+"""The server's end of one client's socket; it never waits, whatever the client does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+
+from simqueue.live.wire import Bye, Message, Submit, Unpacker, packed
+
+_CHUNK = 1 << 18
+_LAST_WORDS_S = 2.0
+
+
+class Connection:
+    """Messages in and out of a non-blocking stream socket. What a client does not read yet waits here.
+
+    Attributes:
+        last: the client has sent its last request (or has gone).
+        gone: it expects nothing any more: it said goodbye, or its end of the socket is closed.
+        waiting: bytes that it has not taken yet.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._unpacker = Unpacker()
+        self._out = bytearray()
+        self.last = self.gone = False
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._out)
+
+    def receive(self) -> Sequence[Message]:
+        """What has come since."""
+        if self.gone:
+            return ()
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return ()
+        except OSError:
+            data = b""
+        if not data:
+            self.gone = self.last = True
+            return ()
+        messages = list(self._unpacker.feed(data))
+        for message in messages:
+            if isinstance(message, Submit):
+                self.last = self.last or message.last
+            elif isinstance(message, Bye):
+                self.gone = self.last = True
+        return messages
+
+    def send(self, message: Message) -> None:
+        """Hand over a message, at once if the client takes it."""
+        if not self.gone:
+            self._out += packed(message)
+            self.flush()
+
+    def flush(self) -> None:
+        """As much as the client takes of what waits."""
+        try:
+            while self._out:
+                del self._out[: self._socket.send(self._out)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.gone = self.last = True
+            self._out.clear()
+
+    def close(self) -> None:
+        """Give the client a little time to take what waits, and hang up."""
+        with contextlib.suppress(OSError):
+            self._socket.settimeout(_LAST_WORDS_S)
+            if self._out:
+                self._socket.sendall(self._out)
+        self._socket.close()

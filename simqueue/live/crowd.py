@@ -1,0 +1,107 @@
+"""Where the clients run: in a thread beside the worker's, or in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from typing import Literal, Protocol
+
+import msgspec
+
+from simqueue.errors import SimqueueError
+from simqueue.live.clients import Account, Job, converse
+
+Where = Literal["process", "thread"]
+
+
+class Crowd(Protocol):
+    """All clients of one run, ready to start."""
+
+    def begin(self, origin_ns: int) -> None:
+        """Start; time 0 is then."""
+
+    def account(self) -> Account:
+        """Wait until they have gone; what they saw. Raises SimqueueError if they died."""
+
+    def close(self) -> None:
+        """Whatever happened, nothing of them stays."""
+
+
+class InThread:
+    """They share the interpreter lock with the worker."""
+
+    def __init__(self, sock: socket.socket, job: Job) -> None:
+        self._socket, self._job = sock, job
+        self._thread: threading.Thread | None = None
+        self._account: Account | None = None
+
+    def begin(self, origin_ns: int) -> None:
+        """Start; time 0 is then."""
+
+        def run() -> None:
+            self._account = converse(self._socket, self._job, origin_ns)
+
+        self._thread = threading.Thread(target=run, name="simqueue clients")
+        self._thread.start()
+
+    def account(self) -> Account:
+        """Wait until they have gone; what they saw."""
+        assert self._thread is not None
+        self._thread.join()
+        if self._account is None:
+            raise SimqueueError("the clients died (what of is above)")
+        return self._account
+
+    def close(self) -> None:
+        """Their socket, and with it they, if they still run."""
+        if self._thread is None:
+            self._socket.close()
+
+
+class InProcess:
+    """They have an interpreter of their own; it is there and has read its job when this returns."""
+
+    def __init__(self, sock: socket.socket, job: Job) -> None:
+        command = [sys.executable, "-m", "simqueue.live.clients", str(sock.fileno())]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=(sock.fileno(),))
+        sock.close()
+        body = msgspec.msgpack.encode(job)
+        self._send(len(body).to_bytes(8, "little") + body)
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise self._died()
+
+    def _send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def begin(self, origin_ns: int) -> None:
+        """Start; time 0 is then."""
+        self._send(origin_ns.to_bytes(8, "little"))
+
+    def account(self) -> Account:
+        """Wait until they have gone; what they saw."""
+        assert self._process.stdout is not None
+        body = self._process.stdout.read()
+        try:
+            return msgspec.msgpack.decode(body, type=Account)
+        except msgspec.DecodeError:
+            raise self._died() from None
+
+    def _died(self) -> SimqueueError:
+        return SimqueueError(f"the client process died (exit status {self._process.wait()}): run again")
+
+    def close(self) -> None:
+        """Whatever happened, no process stays."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()

@@ -1,0 +1,94 @@
+"""What the engine was told and what it answered in a live run, and the proof that it is the simulator's engine.
+
+`replay` makes the same calls on a fresh engine: no plan may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from simqueue.engine import Engine
+from simqueue.plan import Wait, Work
+from simqueue.policy.base import BatchingPolicy
+from simqueue.record import OpenRequests
+from simqueue.units import Grid
+
+
+class Submitted(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A request came, in ticks and tokens."""
+
+    arrival: int
+    prompt: int
+    output: int
+    max_output: int | None
+    predicted_output: int | None
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Its client went away."""
+
+    request: int
+    now: int
+
+
+class Closed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """No request comes any more."""
+
+
+class Planned(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What the engine answered, and which prompt tokens that computes."""
+
+    now: int
+    answer: Work | Wait
+    prefill: Sequence[tuple[int, int]]
+
+
+class Completed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The work ran, its steps ending then."""
+
+    ends: Sequence[int]
+
+
+Entry = Submitted | Cancelled | Closed | Planned | Completed
+
+
+def replay(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) -> list[tuple[Planned, Planned]]:
+    """The plans that a fresh engine makes otherwise: what was planned live, and what is planned now."""
+    requests = OpenRequests()
+    engine = Engine(policy, requests, grid, track_extremes=True)
+    differing: list[tuple[Planned, Planned]] = []
+    for entry in journal:
+        if isinstance(entry, Planned):
+            again = plan(engine, entry.now)
+            if again != entry:
+                differing.append((entry, again))
+        else:
+            tell(engine, requests, entry)
+    return differing
+
+
+def plan(engine: Engine, now: int) -> Planned:
+    """Ask the engine, and note its answer."""
+    answer = engine.plan(now)
+    return Planned(now, answer, tuple(engine.prefill) if isinstance(answer, Work) else ())
+
+
+def tell(engine: Engine, requests: OpenRequests, entry: Submitted | Cancelled | Closed | Completed) -> None:
+    """Make the call that an entry is the record of."""
+    match entry:
+        case Submitted():
+            lengths = (entry.prompt, entry.output, entry.max_output, entry.predicted_output)
+            engine.submit(requests.append(entry.arrival, *lengths) + 1)
+        case Cancelled():
+            engine.cancel(entry.request, entry.now)
+        case Closed():
+            engine.close()
+        case Completed():
+            ends = entry.ends
+            engine.complete(len(ends), ends[0], ends[-1], ends)
+            for request in engine.left:
+                # What follows from the leap that admitted a request the engine does not write down.
+                if requests.finished[request] < 0:
+                    requests.finished[request] = ends[-1]

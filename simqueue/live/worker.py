@@ -1,0 +1,277 @@
+"""The worker: one thread that owns the engine and the device, and serves whoever is connected.
+
+    receive what came -> engine.plan -> executor.launch -> deliver the step before -> executor.collect -> engine.complete
+
+What a step gave is delivered while the device runs the next one.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from simqueue.engine import Engine
+from simqueue.errors import DeviceError, SimqueueError
+from simqueue.live.connection import Connection
+from simqueue.live.executor import Emitted, Executor, now_ns
+from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Submitted, plan, tell
+from simqueue.live.ledger import Ledger
+from simqueue.live.wire import Answer, Cancel, Failed, Submit
+from simqueue.plan import Wait, Work
+from simqueue.policy.base import BatchingPolicy
+from simqueue.units import Grid
+
+GRID = Grid()
+TICKS_PER_NS = GRID.ticks_per_s // 10**9
+INTERRUPTED = "the server was stopped"
+# A worker that waits looks up so often whether it shall stop.
+_LOOK_UP_S = 0.1
+
+
+class Worker:
+    """Serves the requests of its connections under ``policy`` until all clients have said goodbye.
+
+    Times are ticks of `GRID` since ``origin_ns``. An error of the device ends every answer and is kept in ``error``.
+    """
+
+    def __init__(
+        self, policy: BatchingPolicy, executor: Executor, connections: Iterable[Connection], origin_ns: int
+    ) -> None:
+        self.ledger = Ledger()
+        self.journal: list[Entry] = []
+        self.error: SimqueueError | None = None
+        self.stop = threading.Event()
+        self._requests = self.ledger.requests
+        self._engine = Engine(policy, self._requests, GRID, track_extremes=True)
+        self._executor = executor
+        self._with_batch = with_batch(policy, executor)
+        self._connections = list(connections)
+        self._origin_ns = origin_ns
+        self._now = 0
+        self._waited = True
+        # While an answer is not whole: who asked, and by which number; its prompt until it begins, and what is kept
+        # of an answer that leaves with its batch.
+        self._clients: dict[int, tuple[Connection, int]] = {}
+        self._numbers: dict[tuple[Connection, int], int] = {}
+        self._prompts: dict[int, bytes] = {}
+        self._kept: dict[int, list[int]] = {}
+        self._aboard: dict[int, None] = {}
+        self._without_first: set[int] = set()
+        self._to_deliver: list[tuple[Emitted, Sequence[int]]] = []
+
+    def run(self) -> None:
+        """Serve until every client has gone."""
+        try:
+            while self._round():
+                pass
+        except SimqueueError as error:
+            self.error = error
+        except BaseException as error:
+            self.error = SimqueueError(f"the worker died of {error!r}")
+            raise
+        finally:
+            self._hang_up(str(self.error or INTERRUPTED))
+
+    def _round(self) -> bool:
+        """Receive, decide, run. Returns whether there is more to do."""
+        begin = now_ns()
+        self._receive()
+        if self.stop.is_set():
+            return False
+        received = now_ns()
+        now = self._at(received)
+        planned = plan(self._engine, now)
+        self.journal.append(planned)
+        if isinstance(planned.answer, Wait):
+            self._deliver()
+            return self._wait(planned.answer)
+        decided = now_ns()
+        self._begin(planned.prefill, now)
+        self._executor.launch(planned.prefill, planned.answer)
+        launched = now_ns()
+        self._deliver()
+        delivered = now_ns()
+        emitted = self._executor.collect(self.stop.is_set)
+        ended = now_ns()
+        self._complete(planned.answer, now, emitted)
+        self.ledger.note_host((begin, received, decided, launched, delivered, ended, now_ns()), len(emitted))
+        return True
+
+    def _at(self, ns: int) -> int:
+        """An instant in ticks, never before one that the engine has seen."""
+        self._now = max(self._now, (ns - self._origin_ns) * TICKS_PER_NS)
+        return self._now
+
+    # What comes from the clients.
+
+    def _receive(self) -> None:
+        for connection in self._connections:
+            for message in connection.receive():
+                if isinstance(message, Submit):
+                    self._submit(connection, message)
+                elif isinstance(message, Cancel):
+                    self._cancel(self._numbers.get((connection, message.request)))
+            if connection.gone:
+                for mine in [i for i, (whose, _) in self._clients.items() if whose is connection]:
+                    self._cancel(mine)
+        if not self._engine.closed and all(connection.last for connection in self._connections):
+            self._tell(Closed())
+
+    def _submit(self, connection: Connection, message: Submit) -> None:
+        request = len(self._requests.prompt)
+        prompt = len(message.prompt) // 8
+        if not 1 <= prompt <= self._executor.window - message.output:
+            reason = f"{prompt} prompt and {message.output} output tokens do not fit {self._executor.window} tokens"
+            connection.send(Failed([message.request], reason))
+            return
+        self._clients[request] = (connection, message.request)
+        self._numbers[connection, message.request] = request
+        self._prompts[request] = message.prompt
+        self.ledger.open(message.request, self._ticks(message.sent_ns), self._ticks(now_ns()))
+        arrival = self._ticks(message.arrival_ns)
+        self._tell(Submitted(arrival, prompt, message.output, message.max_output, message.predicted_output))
+
+    def _ticks(self, ns: int) -> int:
+        return (ns - self._origin_ns) * TICKS_PER_NS
+
+    def _cancel(self, request: int | None) -> None:
+        """The client has gone; nothing to do where the answer is whole, or was never asked for."""
+        if request is None or self.ledger.outcome[request]:
+            return
+        self._tell(Cancelled(request, self._at(now_ns())))
+        self.ledger.outcome[request] = "cancelled"
+        self._forget(request)
+        self._leave(Emitted(now_ns(), (), ()))
+
+    def _tell(self, entry: Submitted | Cancelled | Closed | Completed) -> None:
+        self.journal.append(entry)
+        tell(self._engine, self._requests, entry)
+
+    # What the device does.
+
+    def _begin(self, chunks: Sequence[tuple[int, int]], now: int) -> None:
+        for request, _ in chunks:
+            if request in self._aboard:
+                continue
+            if len(self._aboard) == self._executor.max_rows:
+                raise DeviceError(
+                    f"the policy runs more than the {self._executor.max_rows} requests that the executor has room for: "
+                    "lower its limit, or give the executor more rows (live.max_rows)"
+                )
+            self.ledger.scheduled[request] = now
+            self._aboard[request] = None
+            self._without_first.add(request)
+            self._executor.begin(request, np.frombuffer(self._prompts.pop(request), np.int64))
+
+    def _complete(self, work: Work, start: int, emitted: Sequence[Emitted]) -> None:
+        ends = []
+        for step in emitted:
+            # A clock that stands still must not make a step of no length.
+            self._now += 1
+            ends.append(self._at(step.end_ns))
+            if self._without_first:
+                self._note_first_tokens(step.requests, ends[-1])
+        self.ledger.note_steps(work, start, ends, waited=self._waited)
+        self._waited = False
+        self._tell(Completed(tuple(ends)))
+        self._to_deliver += [(step, ()) for step in emitted[:-1]]
+        self._leave(emitted[-1])
+
+    def _note_first_tokens(self, requests: Sequence[int], end: int) -> None:
+        for request in self._without_first.intersection(requests):
+            self.ledger.first_token[request] = end
+            self._without_first.remove(request)
+
+    def _leave(self, step: Emitted) -> None:
+        """Whose answers are whole, and whose rows are free, as the engine says after a completion or a cancellation."""
+        left = self._engine.left
+        for request in left:
+            self.ledger.outcome[request] = "completed"
+        self._to_deliver.append((step, left))
+        if self._engine.freed:
+            self._executor.end(self._engine.freed)
+            for request in self._engine.freed:
+                del self._aboard[request]
+                self._without_first.discard(request)
+
+    # What goes to the clients.
+
+    def _deliver(self) -> None:
+        """Rows that are held, or whose client has gone, emit tokens that mean nothing."""
+        for step, left in self._to_deliver:
+            if self._with_batch:
+                self._keep(step)
+                self._send(step.end_ns, left, [self._kept.pop(i, []) for i in left])
+            else:
+                self._send(step.end_ns, step.requests, [[token] for token in step.tokens])
+            for request in left:
+                self._forget(request)
+        self._to_deliver.clear()
+        for connection in self._connections:
+            if connection.waiting:
+                connection.flush()
+
+    def _keep(self, step: Emitted) -> None:
+        output = self._requests.output
+        for request, token in zip(step.requests, step.tokens, strict=True):
+            if request in self._clients and len(answer := self._kept.setdefault(request, [])) < output[request]:
+                answer.append(token)
+
+    def _send(self, end_ns: int, requests: Sequence[int], tokens: Sequence[list[int]]) -> None:
+        by_client: dict[Connection, tuple[list[int], list[list[int]]]] = {}
+        for request, new in zip(requests, tokens, strict=True):
+            client = self._clients.get(request)
+            if client is not None:
+                numbers, answers = by_client.setdefault(client[0], ([], []))
+                numbers.append(client[1])
+                answers.append(new)
+        for connection, (numbers, answers) in by_client.items():
+            connection.send(Answer(end_ns, numbers, answers))
+
+    def _forget(self, request: int) -> None:
+        client = self._clients.pop(request, None)
+        if client is not None:
+            del self._numbers[client]
+        self._prompts.pop(request, None)
+        self._kept.pop(request, None)
+
+    # When nothing runs.
+
+    def _wait(self, wait: Wait) -> bool:
+        """Until something comes or the wait is over. Returns whether anybody is there to serve."""
+        self._waited = True
+        while not self.stop.is_set():
+            here = [connection for connection in self._connections if not connection.gone]
+            if not here:
+                return False
+            left_s = _LOOK_UP_S
+            if wait.until is not None:
+                left_s = min(left_s, (wait.until / TICKS_PER_NS + self._origin_ns - now_ns()) / 1e9)
+                if left_s <= 0:
+                    return True
+            behind = [connection for connection in here if connection.waiting]
+            readable, writable, _ = select.select(here, behind, [], left_s)
+            for connection in writable:
+                connection.flush()
+            if readable:
+                return True
+        return True
+
+    def _hang_up(self, reason: str) -> None:
+        """Nobody is left waiting: whose answer is not whole hears why."""
+        self._deliver()
+        for request, (connection, number) in self._clients.items():
+            self.ledger.outcome[request] = "failed"
+            connection.send(Failed([number], reason))
+        if self._aboard:
+            self._executor.end(list(self._aboard))
+        for connection in self._connections:
+            connection.close()
+
+
+def with_batch(policy: BatchingPolicy, executor: Executor) -> bool:
+    """Whether answers leave when their batch ends, and not token by token."""
+    return getattr(policy, "release", "request") == "batch" or not executor.streams
