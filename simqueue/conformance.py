@@ -16,6 +16,7 @@ from simqueue.plan import Lasts, Release, Step, Wait
 from simqueue.policy.base import BatchingPolicy, Decider, View
 from simqueue.record import Requests, settle
 from simqueue.sim.driver import drive
+from simqueue.source import Columns
 from simqueue.units import Grid
 
 _MS = 10**9
@@ -138,7 +139,7 @@ class _Watched:
         most = [max(case.output)] * len(case.output) if case.bounded else None
         requests = Requests(arrival, prompt, output, most)
         engine = Engine(self, requests, _GRID, track_extremes=True)
-        leaps = drive(engine, requests, cost, longest_leap=longest_leap).columns()
+        leaps = drive(engine, requests, Columns(requests.arrival), cost, longest_leap=longest_leap).columns()
         return [column.tolist() for column in settle(requests, leaps, with_batch=self.release == "batch")]
 
 

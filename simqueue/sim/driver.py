@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from bisect import bisect_right
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
@@ -14,9 +13,7 @@ from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
 from simqueue.plan import Wait
 from simqueue.record import NEVER, Leaps, Requests
-
-# Arrivals since the last event are few: they are looked for among so many before all that are left.
-_NEAR = 32
+from simqueue.source import Columns, Source
 
 
 class Delays(NamedTuple):
@@ -31,15 +28,21 @@ _NO_DELAYS = Delays()
 
 
 def drive(
-    engine: Engine, requests: Requests, cost: Timing, delays: Delays = _NO_DELAYS, *, longest_leap: int = UNLIMITED
+    engine: Engine,
+    requests: Requests,
+    source: Source,
+    cost: Timing,
+    delays: Delays = _NO_DELAYS,
+    *,
+    longest_leap: int = UNLIMITED,
 ) -> Leaps:
-    """Run until every request has finished; fills in ``requests`` and returns the leaps.
+    """Run until every request of ``source`` has finished; fills in ``requests`` and returns the leaps.
 
     ``longest_leap = 1`` takes every step as an event of its own, with the same result.
     """
     leaps = Leaps()
     env = simpy.Environment(initial_time=0)
-    env.process(_replica(env, engine, requests, cost, delays, leaps, longest_leap))
+    env.process(_replica(env, engine, requests, source, cost, delays, leaps, longest_leap))
     # Events leave no cycles behind, and looking for some costs a quarter of the run.
     collects = gc.isenabled()
     gc.disable()
@@ -55,26 +58,24 @@ def _replica(
     env: simpy.Environment,
     engine: Engine,
     requests: Requests,
+    source: Source,
     cost: Timing,
     delays: Delays,
     leaps: Leaps,
     longest_leap: int,
 ) -> Generator[simpy.Event, None, None]:
-    arrival = requests.arrival
     plan, complete, add, timeout = engine.plan, engine.complete, leaps.add, env.timeout
     price, leap = cost.step, cost.leap
     hands_over = delays.handover or delays.handover_per_request
-    tail = 0
-    next_arrival = arrival[0]
+    take, submit, next_arrival = source.take, engine.submit, source.next
+    loops = not isinstance(source, Columns)
     now = 0
     while True:
         if next_arrival <= now:
-            tail += 1
-            if arrival[tail] <= now:
-                near = min(tail + _NEAR, requests.count)
-                tail = bisect_right(arrival, now, tail, near if arrival[near] > now else requests.count)
-            next_arrival = arrival[tail]
-            engine.submit(tail)
+            submit(take(now))
+            next_arrival = source.next
+            if loops and next_arrival == NEVER:
+                engine.close()
         work = plan(now)
         if isinstance(work, Wait):
             due = next_arrival if work.until is None else min(next_arrival, work.until + delays.timer_late)
@@ -117,8 +118,21 @@ def _replica(
         else:
             leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))
         ended = complete(done, now + first, end, path)
+        if loops:
+            _tell(source, engine.left, requests.finished, end)
+            # Who has been answered may come at once, and the source is open again.
+            next_arrival = end
         now = end
         if ended and hands_over:
             pause = delays.handover + delays.handover_per_request * ended
             yield timeout(pause)
             now += pause
+
+
+def _tell(source: Source, left: Sequence[int], finished: Sequence[int], end: int) -> None:
+    """The answers of a piece of work that ended at ``end`` are heard, each at its own instant.
+
+    Of whoever finished with the leap that admitted it the engine has written nothing (see `Requests`).
+    """
+    for at, request in sorted((finished[i] if finished[i] >= 0 else end, i) for i in left):
+        source.hear(request, at)

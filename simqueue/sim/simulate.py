@@ -23,6 +23,7 @@ from simqueue.record import Column, Leaps, Requests, settle
 from simqueue.result import Result
 from simqueue.sim.driver import Delays, drive
 from simqueue.sim.steps import Durations, spread_of, with_prefill
+from simqueue.source import Columns, Source, Users
 from simqueue.system import System
 from simqueue.units import INT64_MAX, Grid, grid_for
 from simqueue.workload import Workload
@@ -49,7 +50,7 @@ def simulate(
     """Run ``workload`` through ``system`` until every request has finished.
 
     Args:
-        workload: what arrives.
+        workload: what arrives. Of a closed loop `Result.workload` has the arrivals that came of it.
         system: policy, cost, noise, overheads.
         seed: of the noise (the workload has its own draws).
         warmup: leave the first so many requests by arrival out of every figure.
@@ -66,10 +67,15 @@ def simulate(
     if warmup >= len(workload):
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
     bound = bind(system, workload, seed)
-    client_arrival = bound.grid.column(workload.arrival_s)
+    arrival = bound.grid.column(workload.arrival_s)
     with_batch = getattr(system.policy, "release", "request") == "batch"
     with _fits(bound.grid):
-        requests, leaps = _run(bound, workload, client_arrival, longest_leap)
+        requests = _requests(bound, workload, arrival)
+        source = _users(bound, workload, requests) if workload.closed_loop else Columns(requests.arrival)
+        leaps = _run(bound, requests, source, longest_leap)
+        if workload.closed_loop:
+            arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
+            workload = workload.realised(bound.grid.seconds(arrival))
         columns = leaps.columns()
         scheduled, first_token, finished = settle(requests, columns, with_batch=with_batch)
         delivery = bound.grid.ticks(system.overheads.response_path_s)
@@ -78,12 +84,13 @@ def simulate(
     return Result(
         workload=workload,
         grid=bound.grid,
-        arrival=client_arrival,
+        arrival=arrival,
         scheduled=scheduled,
         first_token=first_token + delivery,
         finished=finished,
         leaps=table,
-        delivery=delivery,
+        first_delivery=np.broadcast_to(np.int64(delivery), len(workload)),
+        delivery=np.broadcast_to(np.int64(delivery), len(workload)),
         with_batch=with_batch,
         warmup=warmup,
         durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
@@ -114,7 +121,8 @@ def _saturate(workload: Workload, system: System) -> float:
     quiet = msgspec.structs.replace(system, noise=NoNoise())
     bound = bind(quiet, workload, 0)
     with _fits(bound.grid):
-        requests, leaps = _run(bound, workload, np.zeros(len(workload), np.int64), UNLIMITED)
+        requests = _requests(bound, workload, np.zeros(len(workload), np.int64))
+        leaps = _run(bound, requests, Columns(requests.arrival), UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
     return metrics.saturation_rps(
         scheduled, finished, bound.grid, whole_batches=not getattr(system.policy, "iteration_level", True)
@@ -124,7 +132,7 @@ def _saturate(workload: Workload, system: System) -> float:
 def bind(system: System, workload: Workload, seed: int) -> Bound:
     """Put a system on the grid that its costs and this workload's length need. Raises ConfigError."""
     check(system)
-    last_s = float(workload.arrival_s[-1])
+    last_s = _last_arrival_s(workload)
     grid = grid_for(system.cost.coefficients(), 4 * last_s)
     if grid.horizon_s < last_s:
         raise ConfigError(
@@ -137,20 +145,39 @@ def bind(system: System, workload: Workload, seed: int) -> Bound:
         return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
 
 
-def _run(bound: Bound, workload: Workload, arrival: Column, longest_leap: int) -> tuple[Requests, Leaps]:
-    ticks, over = bound.grid.ticks, bound.system.overheads
+def _last_arrival_s(workload: Workload) -> float:
+    """When the last request arrives; in a closed loop about when it would if every answer came at once."""
+    if workload.closed_loop:
+        think_s = workload.extra["think_s"]
+        return max(float(think_s.sum()) / workload.meta["users"], float(think_s.max()))
+    return float(workload.arrival_s[-1])
+
+
+def _requests(bound: Bound, workload: Workload, arrival: Column) -> Requests:
     extra = workload.extra
-    requests = Requests(
-        _later(arrival, ticks(over.request_path_s)),
+    return Requests(
+        _later(arrival, bound.grid.ticks(bound.system.overheads.request_path_s)),
         workload.prompt_tokens,
         workload.output_tokens,
         _tokens(extra.get("max_output_tokens")),
         _tokens(extra.get("predicted_output_tokens")),
     )
+
+
+def _users(bound: Bound, workload: Workload, requests: Requests) -> Users:
+    """They fill in ``requests.arrival``."""
+    ticks, over = bound.grid.ticks, bound.system.overheads
+    think: list[int] = bound.grid.column(workload.extra["think_s"]).tolist()
+    paths = ticks(over.request_path_s), ticks(over.response_path_s)
+    return Users(requests.arrival, think, workload.meta["users"], *paths)
+
+
+def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) -> Leaps:
+    ticks, over = bound.grid.ticks, bound.system.overheads
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
     delays = Delays(ticks(over.handover_s), ticks(over.handover_per_request_s), ticks(over.timer_late_s))
-    return requests, drive(engine, requests, cost, delays, longest_leap=longest_leap)
+    return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
 
 
 @contextmanager

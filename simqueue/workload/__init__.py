@@ -4,6 +4,7 @@ from simqueue.workload.arrivals import Arrivals, Constant, Gamma, Overlong, Pois
 from simqueue.workload.lengths import Empirical, Fixed, Geometric, Lengths, Lognormal, Uniform
 from simqueue.workload.mmpp import MMPP
 from simqueue.workload.spec import WorkloadSpec
+from simqueue.workload.users import ExponentialThink, FixedThink, LognormalThink, Think, Users
 from simqueue.workload.workload import Workload, make_workload
 
 __all__ = [
@@ -11,15 +12,20 @@ __all__ = [
     "Arrivals",
     "Constant",
     "Empirical",
+    "ExponentialThink",
     "Fixed",
+    "FixedThink",
     "Gamma",
     "Geometric",
     "Lengths",
     "Lognormal",
+    "LognormalThink",
     "Overlong",
     "Poisson",
+    "Think",
     "Trace",
     "Uniform",
+    "Users",
     "Workload",
     "WorkloadSpec",
     "make_workload",

@@ -14,6 +14,7 @@ from simqueue.errors import WorkloadError
 from simqueue.workload.checks import MAX_CV, require_positive, require_within
 from simqueue.workload.mmpp import MMPP
 from simqueue.workload.streams import Streams
+from simqueue.workload.users import Users
 
 Overlong = Literal["error", "drop", "clip"]
 
@@ -119,7 +120,7 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return None
 
 
-Arrivals = Constant | Poisson | Gamma | MMPP | Trace
+Arrivals = Constant | Poisson | Gamma | MMPP | Trace | Users
 
 
 def require_overlong(what: str, rule: str) -> None:

@@ -8,6 +8,7 @@ from simqueue.errors import WorkloadError
 from simqueue.workload.arrivals import Arrivals, Trace
 from simqueue.workload.checks import require_whole
 from simqueue.workload.lengths import Lengths
+from simqueue.workload.users import Users
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -30,6 +31,9 @@ class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             _refuse_given(lengths)
         else:
             _refuse_missing({"requests": self.requests, **lengths})
+        if isinstance(self.arrivals, Users):
+            assert self.requests is not None
+            _refuse_idle(self.arrivals.users, self.requests)
 
 
 def _refuse_given(lengths: dict[str, Lengths | None]) -> None:
@@ -45,3 +49,11 @@ def _refuse_missing(keys: dict[str, object]) -> None:
     missing = [key for key, value in keys.items() if value is None]
     if missing:
         raise WorkloadError(f"workload: {' and '.join(missing)} missing; only arrivals of kind 'trace' do without")
+
+
+def _refuse_idle(users: int, requests: int) -> None:
+    if users > requests:
+        raise WorkloadError(
+            f"workload: users = {users} are more than requests = {requests}, so that not all would send one; ask for "
+            "at least as many requests"
+        )

@@ -20,6 +20,7 @@ class Streams(NamedTuple):
     jumps: Generator
     prompts: Generator
     outputs: Generator
+    thinks: Generator
 
 
 def streams(seed: int) -> Streams:

@@ -21,12 +21,14 @@ from simqueue.workload.columns import REQUIRED, Column, checked, frozen
 from simqueue.workload.spec import WorkloadSpec
 from simqueue.workload.streams import streams
 from simqueue.workload.trace import read_trace
+from simqueue.workload.users import Users
 
 _MADE_BY_HAND: Mapping[str, Any] = {
     "spec": None,
     "seed": None,
     "requests": None,
     "rate": None,
+    "users": None,
     "stretch": 1.0,
     "prompt_clipped_share": 0.0,
     "output_clipped_share": 0.0,
@@ -42,13 +44,15 @@ class Workload:
     """One row per request, in order of arrival; the row is the request's id. No column can be written to.
 
     Attributes:
-        arrival_s: float64 ``(requests,)``, seconds, sorted.
+        arrival_s: float64 ``(requests,)``, seconds, sorted. In a closed loop zeros, until a run has found them out.
         prompt_tokens: int64 ``(requests,)``, at least 1.
         output_tokens: int64 ``(requests,)``, at least 1.
         extra: further columns by name: int64, float64, bool or text. ``max_output_tokens`` and
-            ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1.
+            ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1. A closed loop has
+            ``think_s``, float64: the think times in the order in which they begin.
         meta: what made it, in JSON's types: ``spec`` (the ``[workload]`` table) and ``seed``, none if it was
             made from columns; ``requests`` as made; ``rate``, the nominal mean rate where the spec has one;
+            ``users``, how many there are in a closed loop, none otherwise;
             ``stretch``, by how much the time of a trace or of columns was stretched; ``prompt_clipped_share``
             and ``output_clipped_share``, the share of draws that ``min`` or ``max`` changed; and of
             ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
@@ -104,9 +108,11 @@ class Workload:
         CSV holds every value exactly, but neither meta nor types: text that reads as numbers becomes numbers.
 
         Raises:
-            WorkloadError: the name ends in something else.
+            WorkloadError: the name ends in something else, or CSV is to hold a closed loop.
             OutputError: the place cannot be written.
         """
+        if self.closed_loop and Path(path).suffix != ".parquet":
+            raise WorkloadError(f"{path}: CSV cannot say that users wait for their answers; save as .parquet")
         files.write(self.columns, self.meta, Path(path))
 
     @property
@@ -115,19 +121,26 @@ class Workload:
         return {name: getattr(self, name) for name in REQUIRED} | dict(self.extra)
 
     @property
+    def closed_loop(self) -> bool:
+        """Whether users who wait for their answers send it (`simqueue.workload.Users`): every run finds its arrivals
+        out anew."""
+        return self.meta["users"] is not None
+
+    @property
     def rate(self) -> float:
         """Mean requests per second.
 
         Of generated arrivals the nominal rate of their process (times the share kept, after rows were
         dropped); of a trace or of columns the rate at their own span, ``(requests - 1) / (last - first
-        arrival)``: infinite where all come at one instant, and nan for a single request.
+        arrival)``: infinite where all come at one instant, and nan for a single request. Of a closed loop the
+        rate that a run has found out, and nan before.
         """
         if self.meta["rate"] is not None:
             return float(self.meta["rate"])
         if len(self) == 1:
             return math.nan
         span_s = float(self.arrival_s[-1] - self.arrival_s[0])
-        return (len(self) - 1) / span_s if span_s > 0 else math.inf
+        return (len(self) - 1) / span_s if span_s > 0 else math.nan if self.closed_loop else math.inf
 
     def at_rate(self, rate: float) -> Workload:
         """The same draws at another mean rate: time stretched; of an MMPP the rates scaled, the stays kept.
@@ -137,8 +150,13 @@ class Workload:
 
         Raises:
             WorkloadError: the rate is no positive number, or the workload has none (see ``rate``) to start
-            from.
+            from, or none that could be set: a closed loop's is what the system makes of it.
         """
+        if self.closed_loop:
+            raise WorkloadError(
+                f"at_rate: {self.meta['users']} users wait for their answers and send as fast as those come; change "
+                "how many they are, or how long they think"
+            )
         require_positive("at_rate", "rate", rate, "give the mean requests per second")
         if not 0 < self.rate < math.inf:
             raise WorkloadError(f"the workload has rate {self.rate} and cannot be rescaled; give it a span of time")
@@ -146,6 +164,10 @@ class Workload:
         if factor == 1:
             return self
         return self._stretched(factor) if self.meta["rate"] is None else self._rescaled(factor, rate)
+
+    def realised(self, arrival_s: NDArray[np.float64]) -> Workload:
+        """A closed loop with the arrivals that a run has found out, in seconds, in order."""
+        return replace(self, arrival_s=frozen(arrival_s))
 
     def fit_context(self, max_context: int, overlong: str) -> Workload:
         """The workload with prompt + output of every request at most ``max_context`` tokens.
@@ -184,7 +206,8 @@ class Workload:
         return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
 
     def __repr__(self) -> str:
-        return f"<Workload of {len(self)} requests at {self.rate:.6g}/s>"
+        source = f"from {self.meta['users']} users" if self.closed_loop else f"at {self.rate:.6g}/s"
+        return f"<Workload of {len(self)} requests {source}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled, and sweeps send workloads to other processes.
@@ -197,7 +220,7 @@ class Workload:
 
     def _rescaled(self, factor: float, rate: float) -> Workload:
         spec = msgspec.convert(self.meta["spec"], WorkloadSpec)
-        assert not isinstance(spec.arrivals, Trace)  # which has no nominal rate
+        assert not isinstance(spec.arrivals, Trace | Users)  # which have no nominal rate
         arrival_s = spec.arrivals.rescale(self.arrival_s, factor, streams(self.meta["seed"]))
         scaled = msgspec.structs.replace(spec, arrivals=spec.arrivals.scaled(factor))
         meta = dict(self.meta) | {"spec": _plain(scaled), "rate": float(rate)}
@@ -237,7 +260,7 @@ def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Wo
 
     Args:
         spec: the ``[workload]`` table.
-        seed: of every draw; arrivals, prompts and outputs have streams of their own.
+        seed: of every draw; arrivals, prompts, outputs and think times have streams of their own.
         base: the folder that a trace's relative path starts from (the scenario file's); the current one if
         not given.
 
@@ -259,7 +282,11 @@ def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Wo
         "output_clipped_share": outputs.clipped_share,
     }
     arrival_s = spec.arrivals.times(spec.requests, rng)
-    return Workload(frozen(arrival_s), frozen(prompts.tokens), frozen(outputs.tokens), meta=meta)
+    extra = {}
+    if isinstance(spec.arrivals, Users):
+        meta["users"] = spec.arrivals.users
+        extra["think_s"] = frozen(spec.arrivals.thinks(spec.requests, rng))
+    return Workload(frozen(arrival_s), frozen(prompts.tokens), frozen(outputs.tokens), extra, meta)
 
 
 def _from_trace(spec: WorkloadSpec, seed: int, path: Path) -> Workload:
