@@ -20,6 +20,7 @@ from simqueue.estimate import refuse_if_too_much
 from simqueue.policy import SHIPPED, BatchingPolicy
 from simqueue.sim.simulate import check
 from simqueue.system import CostSpec, Overheads, System
+from simqueue.testbed import Live
 from simqueue.tables import (
     choose,
     convert,
@@ -67,6 +68,7 @@ class Scenario:
         workload: what arrives; a trace's path starts from the folder of ``path``.
         system: what serves it.
         run: how to run it.
+        live: what really runs, for `simqueue live` and `simqueue validate`; None without a ``[live]`` table.
         sweep: the ``[sweep]`` table as it stands, for `simqueue.sweep`; None without one.
         path: the file.
     """
@@ -74,6 +76,7 @@ class Scenario:
     workload: WorkloadSpec
     system: System
     run: Run
+    live: Live | None
     sweep: dict[str, Any] | None
     path: Path
 
@@ -123,19 +126,20 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
     """
     path = Path(path)
     try:
-        refuse_unknown(table, ("workload", "system", "run", "sweep"), "")
+        refuse_unknown(table, ("workload", "system", "run", "live", "sweep"), "")
         parts = {key: value for key, value in table.items() if key != "sweep"}
         refuse_endless(parts, "")
         workload = _workload(_part(table, "workload"))
         system = _system(_part(table, "system"), path.parent)
         run = convert(Run, require_table(table.get("run", {}), "run", "[run]"), "run")
+        live = convert(Live, require_table(table["live"], "live", "[live]"), "live") if "live" in table else None
         sweep = require_table(table["sweep"], "sweep", "[sweep]") if "sweep" in table else None
         refuse_if_too_much(workload, system)
         if workload.requests is not None and run.warmup >= workload.requests:
             raise ConfigError(f"run.warmup = {run.warmup} leaves none of {workload.requests} requests: lower it")
     except SimqueueError as error:
         raise type(error)(f"{path}: {error}") from None
-    return Scenario(workload, system, run, sweep, path)
+    return Scenario(workload, system, run, live, sweep, path)
 
 
 def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -221,7 +221,7 @@ class Result:
         if not self.with_batch:
             return self.first_token - self.first_delivery
         starts = self.leaps["start"]
-        leap = np.searchsorted(starts, self.scheduled)
+        leap = np.searchsorted(starts, self.scheduled, "right") - 1
         return np.asarray((starts + self.leaps["first"])[leap])
 
     def to_pandas(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ _REFUSED, _INTERRUPTED = 2, 130
 # A verb's module is imported when the verb is used, so that --help need not wait for all of them.
 _VERBS = {
     "simulate": "Simulate a scenario and print its latencies.",
+    "live": "Run a scenario on a real model, and print the same table.",
     "sweep": "Simulate all of a [sweep] table; write a table and figures.",
     "policies": "List the batching policies and their knobs.",
     "profiles": "List measured step costs, show one, or fit one to samples.",

@@ -56,12 +56,13 @@ def simulate(
     if as_json:
         typer.echo(strict_json(summary), nl=False)
     else:
-        _print(summary, scenario.run.warmup)
+        show(summary, scenario.run.warmup)
     if out is not None:
         typer.echo(f"written to {out}", err=True)
 
 
-def _print(summary: dict[str, Any], warmup: int) -> None:
+def show(summary: dict[str, Any], warmup: int) -> None:
+    """The figures as a table and some lines."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)

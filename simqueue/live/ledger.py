@@ -30,7 +30,8 @@ class Ledger:
         scheduled, first_token: -1 where that was not reached. Step ends, not yet at the client.
         sent, received: when the client sent it, and when the worker had it.
         outcome: what became of it; None while it is not known.
-        waited: by step, whether the replica was free before it, so that it did not follow another back to back.
+        waited: by step, whether the replica was free before it. A step that follows another back to back begins when
+            that ends, so that what the host does between them is part of it.
     """
 
     def __init__(self) -> None:

@@ -52,6 +52,7 @@ class Worker:
         self._origin_ns = origin_ns
         self._now = 0
         self._waited = True
+        self._last_end = 0
         # While an answer is not whole: who asked, and by which number; its prompt until it begins, and what is kept
         # of an answer that leaves with its batch.
         self._clients: dict[int, tuple[Connection, int]] = {}
@@ -174,8 +175,9 @@ class Worker:
             ends.append(self._at(step.end_ns))
             if self._without_first:
                 self._note_first_tokens(step.requests, ends[-1])
-        self.ledger.note_steps(work, start, ends, waited=self._waited)
-        self._waited = False
+        # Back to back, what the host does between two steps is part of the second.
+        self.ledger.note_steps(work, start if self._waited else self._last_end, ends, waited=self._waited)
+        self._waited, self._last_end = False, ends[-1]
         self._tell(Completed(tuple(ends)))
         self._to_deliver += [(step, ()) for step in emitted[:-1]]
         self._leave(emitted[-1])
