@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simqueue.cost.linear import Affine
-    from simqueue.cost.noise import EmpiricalNoise, ErlangNoise, ExponentialNoise, LognormalNoise, NoNoise
+    from simqueue.cost.noise import EmpiricalNoise, ErlangNoise, ExponentialNoise, LognormalNoise, NoNoise, ServingNoise
     from simqueue.cost.profile import Measured
     from simqueue.errors import SimqueueError
     from simqueue.policy import Continuous, Dynamic, NoBatching, Static
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "simqueue.cost.linear": ("Affine",),
-    "simqueue.cost.noise": ("EmpiricalNoise", "ErlangNoise", "ExponentialNoise", "LognormalNoise", "NoNoise"),
+    "simqueue.cost.noise": (
+        "EmpiricalNoise",
+        "ErlangNoise",
+        "ExponentialNoise",
+        "LognormalNoise",
+        "NoNoise",
+        "ServingNoise",
+    ),
     "simqueue.cost.profile": ("Measured",),
     "simqueue.errors": ("SimqueueError",),
     "simqueue.policy": ("Continuous", "Dynamic", "NoBatching", "Static"),
@@ -45,6 +52,7 @@ __all__ = [
     "NoNoise",
     "Overheads",
     "Result",
+    "ServingNoise",
     "SimqueueError",
     "Static",
     "System",

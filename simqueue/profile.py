@@ -237,6 +237,69 @@ class Point(_Strict, frozen=True):
     held_out: bool
 
 
+class Jitter(_Strict, frozen=True):
+    """How the periods of served steps scatter: multipliers of their mean without stalls, and the stalls.
+
+    ``decode`` and ``prefill`` (steps that prefill) are quantiles at probabilities ``(i + 1/2) / n``, with mean 1. Which
+    quantile a step takes is told by a standard normal state: a share ``persistent`` of its variance is an
+    autoregression that keeps ``memory`` of itself from step to step, the rest is new each time. In addition a step
+    stalls with ``stall_probability``; ``stalls`` are quantiles, in the same way, of how many times its mean that adds.
+
+    ``autocorrelation``: as measured, of the normal scores at ``lags`` steps. ``drift``: the mean multiplier of each
+    tenth of the run.
+    """
+
+    decode: Row
+    prefill: Row
+    persistent: float
+    memory: float
+    stall_probability: float
+    stalls: Row
+    lags: tuple[int, ...]
+    autocorrelation: Row
+    drift: Row
+
+    @property
+    def mean(self) -> float:
+        """Mean of a period over its mean without stalls."""
+        return 1 + self.stall_probability * sum(self.stalls) / max(1, len(self.stalls))
+
+
+class Paths(_Strict, frozen=True):
+    """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it."""
+
+    request_path_s: float
+    handover_s: float
+    handover_per_request_s: float
+    response_path_s: float
+    timer_late_s: float
+
+
+class Serving(_Strict, frozen=True):
+    """What a step takes when served: from the end of the step before to its own, its tokens on the host::
+
+        decode_factor * decode + prefill_factor * (prefill + mixed_s)
+            + per_step_s + per_row_s * rows + per_prefill_s + per_prefill_row_s * prefill rows
+
+    ``decode`` and ``prefill`` are the tables' seconds; ``rows`` decode or are held; the last two terms belong to steps
+    that prefill. That is the mean without stalls; with them it is ``jitter.mean`` times as much. ``standard_errors``
+    has the coefficients' names as keys. ``steps`` were recorded, and ``errors`` are those of shapes of steps that were
+    left out of the fit, by the kind of step ("decode", "prefill", "chunk").
+    """
+
+    decode_factor: float
+    prefill_factor: float
+    per_step_s: float
+    per_row_s: float
+    per_prefill_s: float
+    per_prefill_row_s: float
+    standard_errors: dict[str, float]
+    steps: int
+    errors: dict[str, Errors]
+    jitter: Jitter
+    paths: Paths
+
+
 class Profile(_Strict, frozen=True):
     """What the steps of one runner of one model on one machine cost; wall clock, host included.
 
@@ -259,6 +322,7 @@ class Profile(_Strict, frozen=True):
     noise: Noise | None
     curves: Curves
     points: tuple[Point, ...]
+    serving: Serving | None = None
 
 
 class _Version(msgspec.Struct):

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from simqueue.profile import Curve, DecodeTable, Noise, Point, PrefillTable, Profile
+    from simqueue.profile import Curve, DecodeTable, Jitter, Noise, Point, PrefillTable, Profile, Serving
+
+# Quantiles are written with seven digits.
+_MEAN_TOLERANCE = 1e-5
 
 
 def problems(profile: Profile) -> Iterator[str]:
@@ -32,6 +35,8 @@ def problems(profile: Profile) -> Iterator[str]:
         curve = getattr(profile.curves, kind)
         if curve:
             yield from _curve_problems(f"curves.{kind}", curve)
+    if profile.serving:
+        yield from _serving_problems(profile.serving, profile.runner)
     yield from (
         f"points[{i}] has times that are not positive and finite" for i, p in enumerate(profile.points) if _bad(p)
     )
@@ -121,3 +126,41 @@ def _curve_problems(name: str, curve: Curve) -> Iterator[str]:
     values = [curve.floor_s, curve.per_row_s, curve.per_pair_s, *(v for column in columns for v in column)]
     if not all(map(math.isfinite, values)):
         yield f"{name}: every coefficient must be finite"
+
+
+def _serving_problems(serving: Serving, runner: str) -> Iterator[str]:
+    if runner == "samples":
+        yield 'serving is there, but runner "samples" has no tables that it could add to'
+    terms = (serving.per_step_s, serving.per_row_s, serving.per_prefill_s, serving.per_prefill_row_s)
+    if not all(map(math.isfinite, terms)):
+        yield "serving: every coefficient must be finite"
+    for name in ("decode_factor", "prefill_factor"):
+        value = getattr(serving, name)
+        if not (math.isfinite(value) and value > 0):
+            yield f"serving.{name} = {value} must be positive and finite"
+    for name in serving.paths.__struct_fields__:
+        value = getattr(serving.paths, name)
+        if not (math.isfinite(value) and value >= 0):
+            yield f"serving.paths.{name} = {value} must be finite, 0 or more"
+    yield from _jitter_problems(serving.jitter)
+
+
+def _jitter_problems(jitter: Jitter) -> Iterator[str]:
+    for name in ("decode", "prefill"):
+        column = getattr(jitter, name)
+        if not _rises(column) or column[0] <= 0 or abs(sum(column) / len(column) - 1) > _MEAN_TOLERANCE:
+            yield f"serving.jitter.{name} must be positive, not decreasing, with mean 1"
+    if not 0 <= jitter.persistent <= 1:
+        yield f"serving.jitter.persistent = {jitter.persistent} must be within 0 and 1"
+    if not 0 <= jitter.memory < 1:
+        yield f"serving.jitter.memory = {jitter.memory} must be 0 or more and below 1"
+    if not 0 <= jitter.stall_probability <= 1:
+        yield f"serving.jitter.stall_probability = {jitter.stall_probability} must be within 0 and 1"
+    if bool(jitter.stall_probability) != bool(jitter.stalls) or (
+        jitter.stalls and not (_rises(jitter.stalls) and jitter.stalls[0] > 0)
+    ):
+        yield "serving.jitter.stalls must be positive and not decreasing, and there if a step can stall"
+
+
+def _rises(column: Sequence[float]) -> bool:
+    return bool(column) and all(map(math.isfinite, column)) and all(b >= a for a, b in pairwise(column))

@@ -7,6 +7,7 @@ import math
 
 import msgspec
 import pytest
+from profiles import jitter, serving
 
 from simqueue.errors import OutputError, ProfileError
 from simqueue.profile import decode_profile, load_profile, save_profile, shipped
@@ -15,9 +16,15 @@ NAME = "gpt2-h200-bf16-graph"
 
 
 @pytest.fixture(scope="module")
-def text():
-    """A shipped profile as plain JSON values, to be damaged."""
-    return msgspec.json.encode(load_profile(NAME))
+def served():
+    """A shipped profile with a serving run."""
+    return msgspec.structs.replace(load_profile(NAME), serving=serving(per_step_s=1e-5, jitter=jitter()))
+
+
+@pytest.fixture(scope="module")
+def text(served):
+    """It as plain JSON values, to be damaged."""
+    return msgspec.json.encode(served)
 
 
 def setting(*path, value):
@@ -50,6 +57,14 @@ def test_a_profile_comes_back_as_it_was_saved(name, tmp_path):
     first = path.read_bytes()
     save_profile(load_profile(str(path)), path)
     assert path.read_bytes() == first
+
+
+def test_a_serving_run_comes_back_and_a_file_without_one_has_none(served, tmp_path):
+    save_profile(served, tmp_path / "served.json")
+    assert load_profile(tmp_path / "served.json") == served
+    values = json.loads((tmp_path / "served.json").read_text())
+    del values["serving"]
+    assert decode_profile(json.dumps(values).encode(), "old.json") == load_profile(NAME)
 
 
 def test_an_unsound_profile_is_not_saved(tmp_path):
@@ -128,6 +143,19 @@ DAMAGE = [
     (setting("noise", "decode", 0, value=99.0), r"noise\.decode must be finite, not decreasing"),
     (setting("curves", "decode", "base_s", value=[1.0]), r"curves\.decode: base_s.*as long as knots"),
     (setting("curves", "decode", "knots", 1, value=1), r"curves\.decode\.knots does not increase"),
+    (setting("serving", "per_row_s", value=None), r"Expected `float`, got `null` - at `\$\.serving\.per_row_s`"),
+    (setting("serving", "prefill_factor", value=0.0), r"serving\.prefill_factor = 0.0 must be positive and finite"),
+    (setting("serving", "paths", "handover_s", value=-1e-9), r"serving\.paths\.handover_s = -1e-09 must be finite"),
+    (setting("serving", "jitter", "decode", value=[0.5, 1.0]), r"serving\.jitter\.decode must be .* with mean 1"),
+    (setting("serving", "jitter", "prefill", value=[1.5, 0.5]), r"serving\.jitter\.prefill must be .* not decreasing"),
+    (setting("serving", "jitter", "prefill", value=[]), r"serving\.jitter\.prefill must be"),
+    (setting("serving", "jitter", "memory", value=1.0), r"serving\.jitter\.memory = 1.0 must be 0 or more and below 1"),
+    (
+        setting("serving", "jitter", "persistent", value=1.1),
+        r"serving\.jitter\.persistent = 1.1 must be within",
+    ),
+    (setting("serving", "jitter", "stall_probability", value=0.0), r"serving\.jitter\.stalls must be .* can stall"),
+    (setting("serving", "jitter", "stalls", value=[3.0, 2.0]), r"serving\.jitter\.stalls must be"),
     (setting("points", 3, "seconds", value=0.0), r"points\[3\] has times that are not positive"),
 ]
 

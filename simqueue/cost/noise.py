@@ -6,7 +6,7 @@ Because step n takes draw n whoever asks, leaping, cutting a leap and stepping m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import msgspec
@@ -64,7 +64,11 @@ class EmpiricalNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """The residuals of the profile's own repeats, scaled to the spread measured at the step's shape."""
 
 
-Noise = NoNoise | LognormalNoise | ExponentialNoise | ErlangNoise | EmpiricalNoise
+class ServingNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="serving"):
+    """As the profile's serving run scattered: its quantiles, correlated from step to step, and its stalls."""
+
+
+Noise = NoNoise | LognormalNoise | ExponentialNoise | ErlangNoise | EmpiricalNoise | ServingNoise
 
 
 class Spread:
@@ -72,6 +76,11 @@ class Spread:
 
     def __init__(self, draw: Draws) -> None:
         self.draw = draw
+
+    def blocks(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+        """The draws of all steps in order, in blocks, without end. What one step owes to the last lives in here."""
+        while True:
+            yield self.draw(rng, _BLOCK)
 
     def first(self, shape: Shape, draw: Any) -> float:
         """Multiplier of a step of any shape."""
@@ -94,14 +103,14 @@ class NoisyCost:
     def __init__(self, cost: StepCost, spread: Spread, seed: np.random.SeedSequence) -> None:
         self.needs_longest = cost.needs_longest
         self._cost, self._spread = cost, spread
-        self._rng = np.random.default_rng(seed)
+        self._blocks = spread.blocks(np.random.default_rng(seed))
         self._draws: list[Any] = []
         self._next = 0
 
     def _draw(self) -> Any:
         i = self._next
         if i == len(self._draws):
-            self._draws, i = self._spread.draw(self._rng, _BLOCK).tolist(), 0
+            self._draws, i = next(self._blocks).tolist(), 0
         self._next = i + 1
         return self._draws[i]
 
@@ -133,6 +142,5 @@ def path_of(cost: Timing, rows: int, context: int, longest: int, steps: int) -> 
 
 def all_draws(spread: Spread, seed: np.random.SeedSequence, count: int) -> NDArray[np.float64]:
     """The first ``count`` draws that a `NoisyCost` of the same seed takes."""
-    rng = np.random.default_rng(seed)
-    blocks = [spread.draw(rng, _BLOCK) for _ in range(-(-count // _BLOCK))]
+    blocks = list(islice(spread.blocks(np.random.default_rng(seed)), -(-count // _BLOCK)))
     return np.concatenate(blocks)[:count] if blocks else np.empty(0)

@@ -13,11 +13,11 @@ from simqueue.cost.base import StepCost
 from simqueue.cost.interpolate import by_rows
 from simqueue.cost.linear import LinearCost
 from simqueue.cost.noise import Spread
-from simqueue.cost.spread import ProfileSpread
+from simqueue.cost.spread import ProfileSpread, ServingSpread
 from simqueue.cost.table import TableCost
 from simqueue.errors import ConfigError
 from simqueue.plan import Shape
-from simqueue.profile import Curve, Profile, load_profile
+from simqueue.profile import Curve, Profile, Serving, load_profile
 from simqueue.units import Grid
 
 # Tokens over which a slope is taken, so that the difference of two times keeps its digits.
@@ -73,6 +73,19 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         if self.profile.noise is None:
             raise ConfigError(f"noise empirical: profile {self.profile.name} has no repeats to take it from")
         return ProfileSpread(self.profile, self.profile.noise)
+
+    def serving_spread(self) -> Spread:
+        """The noise of the profile's serving run, for `ServingNoise`."""
+        return ServingSpread(self.serving("noise serving").jitter)
+
+    def serving(self, what: str) -> Serving:
+        """What the profile's serving run found. Raises ConfigError, saying that ``what`` needs it."""
+        if self.profile.serving is None:
+            raise ConfigError(
+                f"{what}: profile {self.profile.name} has no serving run: use one that `simqueue calibrate` made "
+                "with it"
+            )
+        return self.profile.serving
 
 
 class SumCost:

@@ -1,9 +1,9 @@
-"""The noise of a profile: its own residuals, at the spread measured for a step's shape."""
+"""The noise of a profile: its residuals at the spread measured for a step's shape, or as its serving run scattered."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from simqueue.cost.interpolate import along, by_rows
 from simqueue.cost.noise import Spread
 from simqueue.plan import Shape
-from simqueue.profile import Noise, Profile
+from simqueue.profile import Jitter, Noise, Profile, Row
 
 # No step is quicker than this share of its mean, however far out the residuals' tail is read.
 _LEAST = 0.1
+# What is left of a state after so long that it moves no digit.
+_NOTHING = 1e-18
 
 
 class ProfileSpread(Spread):
@@ -74,6 +76,70 @@ class ProfileSpread(Spread):
         w = min(bisect_left(table.width, width), len(table.width) - 1)
         r = min(bisect_left(table.rows, rows), table.launch_rows(w, chunk) - 1)
         return table.cv[r][w][chunk] or 0.0
+
+
+class ServingSpread(Spread):
+    """Multipliers of mean 1: quantiles picked by a state that a step shares with the last one, and stalls.
+
+    The state is ``sqrt(persistent) * slow + sqrt(1 - persistent) * new``, with ``slow`` a Gaussian autoregression: a
+    Gaussian copula (Cario and Nelson, Operations Research Letters 19, 1996) whose autocorrelation at lag k is
+    ``persistent * memory ** k``.
+    """
+
+    def __init__(self, jitter: Jitter) -> None:
+        self._jitter = jitter
+        super().__init__(self._independent)
+
+    def _independent(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """``(count, 3)``: what is new in the slow part and in the rest, and how many times its mean a step stalls."""
+        stalls = np.zeros(count)
+        stalled = rng.random(count) < self._jitter.stall_probability
+        if stalled.any():
+            stalls[stalled] = _quantile(self._jitter.stalls, rng.random(int(stalled.sum())))
+        return np.column_stack((*rng.standard_normal((2, count)), stalls))
+
+    def blocks(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+        """``(steps, 2)``: each multiplier as that of a decode step, and as that of a step that prefills."""
+        from scipy.special import ndtr
+
+        jitter, last = self._jitter, float(rng.standard_normal())
+        share, keep = jitter.persistent, jitter.memory
+        for new_slow, new, stalls in (block.T for block in super().blocks(rng)):
+            slow = _remembering(keep, last, np.sqrt(1 - keep**2) * new_slow)
+            last = float(slow[-1])
+            uniform = ndtr(np.sqrt(share) * slow + np.sqrt(1 - share) * new)
+            body = (_quantile(column, uniform) / np.mean(column) for column in (jitter.decode, jitter.prefill))
+            yield np.column_stack([(multiplier + stalls) / jitter.mean for multiplier in body])
+
+    def first(self, shape: Shape, draw: Sequence[float]) -> float:
+        """A step that prefills varies as prefills do."""
+        return draw[1]
+
+    def decode(self, rows: int, longest: int, draw: Sequence[float]) -> float:
+        """Multiplier of a decode step."""
+        return draw[0]
+
+    def column(
+        self, rows: NDArray[np.int64], longest: NDArray[np.int64], draws: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Multipliers of many decode steps."""
+        return draws[:, 0]
+
+
+def _quantile(column: Row, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Read quantiles at ``(i + 1/2) / n``, linear between and flat beyond, so that the mean is that of the column."""
+    return np.interp(uniform, (np.arange(len(column)) + 0.5) / len(column), column)
+
+
+def _remembering(keep: float, last: float, new: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``y[n] = keep * y[n - 1] + new[n]`` with ``last`` before the first; each pass reaches twice as far back."""
+    y = new.copy()
+    y[0] += keep * last
+    reach, weight = 1, keep
+    while reach < len(y) and weight > _NOTHING:
+        y[reach:] += weight * y[:-reach]
+        reach, weight = 2 * reach, weight * weight
+    return y
 
 
 def _standardised(p: tuple[float, ...], z: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

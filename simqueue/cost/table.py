@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,30 @@ from simqueue.errors import ProfileError
 from simqueue.plan import Shape
 from simqueue.profile import Profile
 from simqueue.units import Grid
+
+
+class _Terms(NamedTuple):
+    """What the table's times are multiplied by, and what serving adds, in seconds."""
+
+    decode: float
+    prefill: float
+    step: float = 0.0
+    row: float = 0.0
+    prefilling: float = 0.0
+    prefill_row: float = 0.0
+
+
+def _terms(profile: Profile) -> _Terms:
+    """Tables and curves hold medians; queues feel the mean: pooled over the cells, or of the serving run."""
+    serving = profile.serving
+    if serving is None:
+        mean = profile.noise.mean_over_median if profile.noise else 1.0
+        return _Terms(mean, mean)
+    served = (
+        *(serving.decode_factor, serving.prefill_factor, serving.per_step_s),
+        *(serving.per_row_s, serving.per_prefill_s, serving.per_prefill_row_s),
+    )
+    return _Terms(*(serving.jitter.mean * value for value in served))
 
 
 class TableCost:
@@ -32,8 +57,7 @@ class TableCost:
         self._table, self._prefill = profile.decode, profile.prefill
         self._curve = profile.curves.decode if curve else None
         self._prefill_curves = (profile.curves.prefill, profile.curves.chunk) if curve else (None, None)
-        # Tables and curves hold medians; queues feel the mean.
-        self._mean = profile.noise.mean_over_median if profile.noise else 1.0
+        self._terms = _terms(profile)
         # A held row of a runner with slots stays at the end of its window, where that was measured.
         whole_window = profile.decode.longest[-1] >= profile.model.max_context - 1
         self._holds_at_end = profile.iteration_level and whole_window and not extrapolate
@@ -42,7 +66,9 @@ class TableCost:
         self._sums: dict[int, list[int]] = {}
         # By the widest row, from a prompt's start or on a context: every prefill by rows.
         self._prefills: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
-        self._mixed = grid.ticks(profile.mixed_s * self._mean)
+        self._mixed = grid.ticks(profile.mixed_s * self._terms.prefill)
+        # Part of every decode step already.
+        self._alone = grid.ticks(self._terms.step)
 
     def step(self, shape: Shape) -> int:
         """Prefill, decode, and what doing both in one step saves or costs."""
@@ -54,7 +80,8 @@ class TableCost:
             prefills = self._prefill_by_rows(shape.widest, chunk, shape.prefill_rows)
         rows = shape.decode_rows + shape.held_rows
         if not rows:
-            return prefills[shape.prefill_rows]
+            total = prefills[shape.prefill_rows] + self._alone
+            return total if total > 0 else 1
         each = self._each.get(rows)
         if each is None or shape.longest >= len(each):
             each = self._decode(rows, shape.longest)
@@ -111,23 +138,26 @@ class TableCost:
         padded = rows
         if table.rule == "ceil" and rows <= table.rows[-1]:
             padded = table.rows[bisect_left(table.rows, rows)]
-            known = self._each.get(padded)
+        # Rows that are padded to the same size share a list, unless each row costs something of its own.
+        alike = rows if self._terms.row else padded
+        known = self._each.get(alike)
         if known is None or longest >= len(known):
             # Twice as far as asked, so that growing costs little.
-            self._fill(padded, (most if longest <= most else 2 * longest) + 1)
-        self._each[rows], self._sums[rows] = self._each[padded], self._sums[padded]
+            self._fill(alike, padded, (most if longest <= most else 2 * longest) + 1)
+        self._each[rows], self._sums[rows] = self._each[alike], self._sums[alike]
         return self._each[rows]
 
-    def _fill(self, rows: int, count: int) -> None:
+    def _fill(self, rows: int, padded: int, count: int) -> None:
         longest = np.arange(count)
         if self._holds_at_end:
             longest = np.minimum(longest, self._table.longest[-1])
         if self._curve is None:
-            seconds = self._by_table(rows, longest)
+            seconds = self._by_table(padded, longest)
         else:
             tokens, at = np.unique(longest, return_inverse=True)
-            seconds = np.array([self._curve.decode(rows, n) for n in tokens.tolist()])[at]
-        each = np.maximum(self._grid.column(seconds * self._mean), 1)
+            seconds = np.array([self._curve.decode(padded, n) for n in tokens.tolist()])[at]
+        served = seconds * self._terms.decode + (self._terms.step + self._terms.row * rows)
+        each = np.maximum(self._grid.column(served), 1)
         self._each[rows] = each.tolist()
         self._sums[rows] = [0, *np.cumsum(each).tolist()]
 
@@ -153,8 +183,10 @@ class TableCost:
             padded = table.width[bisect_left(table.width, width)]
         known = self._prefills[chunk]
         if padded not in known or rows >= len(known[padded]):
-            seconds = self._launches(padded, chunk, np.arange(1, max(most, 2 * rows if rows > most else 0) + 1))
-            known[padded] = [0, *np.maximum(self._grid.column(seconds * self._mean), 1).tolist()]
+            each = np.arange(1, max(most, 2 * rows if rows > most else 0) + 1)
+            launched, terms = self._launches(padded, chunk, each), self._terms
+            seconds = launched * terms.prefill + (terms.prefilling + terms.prefill_row * each)
+            known[padded] = [0, *np.maximum(self._grid.column(seconds), 1).tolist()]
         known[width] = known[padded]
         return known[width]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simqueue.cost.base import StepCost
-from simqueue.cost.noise import EmpiricalNoise, NoNoise, Spread, all_draws
+from simqueue.cost.noise import EmpiricalNoise, NoNoise, ServingNoise, Spread, all_draws
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.record import Column
@@ -21,11 +21,12 @@ def spread_of(cost: CostSpec, noise: Any) -> Spread | None:
     """What the draws of ``noise`` mean to the steps of ``cost``. Raises ConfigError if they do not go together."""
     if isinstance(noise, NoNoise):
         return None
-    if not isinstance(noise, EmpiricalNoise):
+    if not isinstance(noise, EmpiricalNoise | ServingNoise):
         return Spread(noise.draw)
     if not isinstance(cost, Measured):
-        raise ConfigError('noise empirical: only a measured cost has residuals: use cost = { kind = "profile", ... }')
-    return cost.spread()
+        kind = type(noise).__struct_config__.tag
+        raise ConfigError(f'noise {kind}: only a measured cost has residuals: use cost = {{ kind = "profile", ... }}')
+    return cost.spread() if isinstance(noise, EmpiricalNoise) else cost.serving_spread()
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import reference
 from hypothesis import strategies as st
-from profiles import measured
+from profiles import jitter, measured, serving
 from reference import StepShape
 
 import simqueue
 from simqueue import Affine, Overheads, System, Workload
 from simqueue.cost.profile import Measured
 from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Static
+from simqueue.profile import Serving
 
 PS = 1e-12
 # Where the noise of the only replica comes from, among the children of a run's seed.
@@ -108,6 +109,23 @@ def affine(draw: st.DrawFn) -> tuple[Affine, reference.Price]:
     return Affine(*(c * PS for c in ticks)), reference.Affine(*ticks)
 
 
+class Served(NamedTuple):
+    """What serving adds to the tables, in ticks."""
+
+    decode_factor: int = 1
+    prefill_factor: int = 1
+    per_step: int = 0
+    per_row: int = 0
+    per_prefill: int = 0
+    per_prefill_row: int = 0
+
+    def run(self) -> Serving:
+        """The same for a profile, with noise but without stalls, which would count in the mean."""
+        terms = {f"{name}_s": ticks * PS for name, ticks in self._asdict().items() if name.startswith("per")}
+        factors = {"decode_factor": float(self.decode_factor), "prefill_factor": float(self.prefill_factor)}
+        return serving(**factors, **terms, jitter=jitter(stall_probability=0.0, stalls=()))
+
+
 @dataclass(frozen=True)
 class TablePrice:
     """What a profile's tables say, in exact fractions; prefills fit one launch. Odd axis gaps: nothing ends in .5."""
@@ -119,21 +137,25 @@ class TablePrice:
     prefill: tuple[tuple[tuple[int, int], ...], ...]
     rule: str
     mixed: int
+    served: Served
 
     def __call__(self, step: StepShape) -> int:
-        decoding = step.decode_rows + step.held_rows
+        decoding, served = step.decode_rows + step.held_rows, self.served
         price = 0
         if step.prefill_rows:
             plane = 1 if step.prefill_context else 0
             cells = [[cell[plane] for cell in line] for line in self.prefill]
-            price += self._look(self.rows, self.width, cells, step.prefill_rows, step.widest)
+            launched = served.prefill_factor * self._look(self.rows, self.width, cells, step.prefill_rows, step.widest)
+            price += max(1, round(launched) + served.per_prefill + served.per_prefill_row * step.prefill_rows)
+            price += 0 if decoding else served.per_step
         if decoding:
-            price += self._look(self.rows, self.longest, self.decode, decoding, step.longest)
-        return max(1, price + (self.mixed if step.prefill_rows and decoding else 0))
+            launched = served.decode_factor * self._look(self.rows, self.longest, self.decode, decoding, step.longest)
+            price += max(1, round(launched) + served.per_step + served.per_row * decoding)
+        return max(1, price + (served.prefill_factor * self.mixed if step.prefill_rows and decoding else 0))
 
-    def _look(self, xs: Any, ys: Any, cells: Any, x: int, y: int) -> int:
+    def _look(self, xs: Any, ys: Any, cells: Any, x: int, y: int) -> Fraction:
         lines = [self._between(ys, line, y) for line in cells]
-        return max(1, round(self._between(xs, lines, x)))
+        return self._between(xs, lines, x)
 
     def _between(self, axis: tuple[int, ...], values: Any, x: int) -> Fraction:
         x = max(x, axis[0])
@@ -155,9 +177,11 @@ def tables(draw: st.DrawFn) -> tuple[Measured, reference.Price]:
     prefill = tuple(tuple((next(take), next(take)) for _ in width) for _ in rows)
     rule = draw(st.sampled_from(["ceil", "linear"]))
     mixed = draw(st.integers(-20, 20))
+    term = st.integers(-5, 20)
+    served = draw(st.just(Served()) | st.builds(Served, st.integers(1, 3), st.integers(1, 3), term, term, term, term))
     return (
-        measured(rows, longest, decode, width, prefill, rule, mixed, PS),
-        TablePrice(rows, longest, decode, width, prefill, rule, mixed),
+        measured(rows, longest, decode, width, prefill, rule, mixed, PS, serving=served.run()),
+        TablePrice(rows, longest, decode, width, prefill, rule, mixed, served),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scenarios import POLICIES, PS, Scenario, scenarios
 
-from simqueue import Affine, EmpiricalNoise, ExponentialNoise, Result
+from simqueue import Affine, EmpiricalNoise, ExponentialNoise, Result, ServingNoise
 from simqueue.cost.profile import Measured
 from simqueue.policy import Continuous, Dynamic, NoBatching, Static
 
@@ -193,9 +193,9 @@ def test_seats_and_budgets_are_kept(scenario: Scenario) -> None:
 
 @for_every_policy(60)
 def test_leaps_expand_to_the_steps_that_were_run(scenario: Scenario) -> None:
-    """Also with the residuals of a profile, whose size depends on the shape of the step."""
+    """Also with the noises of a profile, which depend on the shape of the step and on the steps before."""
     if isinstance(scenario.cost, Measured):
-        scenario = replace(scenario, noise=EmpiricalNoise())
+        scenario = replace(scenario, noise=(EmpiricalNoise(), ServingNoise())[scenario.seed % 2])
     leaping, stepping = scenario.run(), scenario.run(longest_leap=1)
     assert same(leaping, stepping)
     assert np.all(stepping.leaps["steps"] == 1)

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import MODEL, NORMAL, cost_of, flat_curve, profile
+from profiles import MODEL, NORMAL, cost_of, flat_curve, jitter, profile, serving
+from scipy import stats
 
 import simqueue
 from simqueue.cost.base import UNLIMITED
-from simqueue.cost.spread import ProfileSpread
+from simqueue.cost.noise import all_draws
+from simqueue.cost.spread import ProfileSpread, ServingSpread
 from simqueue.cost.table import TableCost
 from simqueue.errors import ConfigError, ProfileError
 from simqueue.plan import Shape
-from simqueue.profile import Curves, DecodeTable, Noise, PrefillTable, Profile
+from simqueue.profile import Curves, DecodeTable, Noise, PrefillTable, Profile, Serving
 from simqueue.units import Grid
 
 GRID = Grid()
@@ -127,6 +129,44 @@ def test_means_in_place_of_medians() -> None:
     assert cost.step(Shape(1, 0, 1, 1, 1, 1, 0, 1)) == 1.25 * (1 + 3 + 4) * MS
 
 
+SERVED = serving(
+    decode_factor=2.0,
+    prefill_factor=3.0,
+    per_step_s=0.5e-3,
+    per_row_s=0.1e-3,
+    per_prefill_s=0.25e-3,
+    per_prefill_row_s=0.01e-3,
+)
+
+
+@pytest.mark.parametrize("rule", ["ceil", "linear"])
+def test_what_serving_adds_to_the_table(rule: str) -> None:
+    cost = price(rule, serving=SERVED, mixed_s=1e-3)
+    assert cost.step(decode(1, 1)) == (2 * 1 + 0.5 + 0.1) * MS
+    # Rows that are padded to the same size cost something each; those held too.
+    for rows in (3, 4):
+        table = 2 * price(rule).step(decode(rows, 1)) / MS
+        assert cost.step(decode(rows, 1, held=1)) == round((table + 0.5 + 0.1 * rows) * MS)
+    assert cost.step(prefill(1, 1)) == (3 * 3 + 0.5 + 0.25 + 0.01) * MS
+    assert cost.step(prefill(4, 1)) == (3 * 9 + 0.5 + 0.25 + 0.04) * MS
+    # The step is counted once in a mixed one, and what mixing costs is multiplied as the prefill is.
+    mixed = Shape(decode_rows=1, context=1, longest=1, prefill_rows=1, new_tokens=1, widest=1)
+    assert cost.step(mixed) == (2 * 1 + 0.5 + 0.1 + 3 * (3 + 1) + 0.25 + 0.01) * MS
+
+
+def test_stalls_count_in_the_mean_and_cells_means_do_not() -> None:
+    noise = Noise(probabilities=(0.1, 0.9), decode=(-1.0, 1.0), prefill=(-1.0, 1.0), mean_over_median=1.25)
+    stalling = msgspec.structs.replace(SERVED, jitter=jitter(stall_probability=0.1, stalls=(4.0, 6.0)))
+    assert stalling.jitter.mean == 1.5
+    cost = price(noise=noise, serving=stalling)
+    assert cost.step(decode(1, 1)) == round(1.5 * (2 * 1 + 0.5 + 0.1) * MS)
+
+
+def test_a_step_lasts_a_tick_at_least_whatever_serving_takes_off() -> None:
+    cost = price(serving=serving(per_step_s=-1.0))
+    assert cost.step(decode(1, 1)) == cost.step(prefill(1, 1)) == 1
+
+
 @pytest.mark.parametrize(
     ("shape", "what"),
     [
@@ -211,21 +251,26 @@ def test_the_curve_in_place_of_the_table() -> None:
 @given(
     st.sampled_from(["ceil", "linear"]),
     st.booleans(),
+    st.sampled_from([None, SERVED]),
     st.integers(1, 8),
     st.integers(1, 48),
     st.integers(1, 120),
     st.integers(1, 400 * MS) | st.just(UNLIMITED),
 )
 def test_a_leap_is_the_sum_of_its_steps(
-    rule: str, curve: bool, rows: int, longest: int, steps: int, limit: int
+    rule: str, curve: bool, served: Serving | None, rows: int, longest: int, steps: int, limit: int
 ) -> None:
     growing = Curves(decode=flat_curve(per_context_token_s=(1e-4,)), prefill=flat_curve(), chunk=flat_curve())
-    cost = price(rule, curve=curve, curves=growing)
+
+    def fresh() -> TableCost:
+        return price(rule, curve=curve, curves=growing, serving=served)
+
+    cost = fresh()
     durations = [cost.step(decode(rows, longest + age)) for age in range(steps)]
     ends = list(accumulate(durations))
     j = next((j for j, end in enumerate(ends, 1) if end >= limit), steps)
-    assert price(rule, curve=curve, curves=growing).leap(rows, 0, longest, steps, limit) == (j, ends[j - 1])
-    assert list(price(rule, curve=curve, curves=growing).series(rows, 0, longest, steps)) == durations
+    assert fresh().leap(rows, 0, longest, steps, limit) == (j, ends[j - 1])
+    assert list(fresh().series(rows, 0, longest, steps)) == durations
     ages = np.arange(steps)
     assert cost.column(np.full(steps, rows), ages, longest + ages).tolist() == durations
 
@@ -299,11 +344,94 @@ def test_residuals_have_mean_0_and_variance_1_as_they_are_read() -> None:
     assert np.abs(draws.var(axis=0) - 1).max() < 0.01
 
 
+STATE = jitter()
+
+
+@pytest.fixture(scope="module")
+def served_draws() -> np.ndarray[Any, Any]:
+    """``(steps, 2)`` multipliers over some sixty blocks."""
+    return all_draws(ServingSpread(STATE), np.random.SeedSequence(7), 1_000_000)
+
+
+def test_served_draws_have_the_measured_quantiles_and_mean_1(served_draws: Any) -> None:
+    count = len(served_draws)
+    # A step's multiplier without its stall, which adds twice its mean or more.
+    for column, quantiles in zip(served_draws.T * STATE.mean, (STATE.decode, STATE.prefill), strict=True):
+        body = column[column < 1.9]
+        at = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
+        below = [np.mean(body < q) for q in quantiles[1:-1]]
+        # Correlated draws count as (1 + r) / (1 - r) times fewer, r = 0.5 * 0.9 at most.
+        tolerance = 4 * np.sqrt(at[1:-1] * (1 - at[1:-1]) / count * (1 + 2 * 0.5 * 0.9 / 0.1))
+        assert np.all(np.abs(below - at[1:-1]) < tolerance)
+        assert body.min() == quantiles[0]
+        assert body.max() == quantiles[-1]
+    deviation = served_draws.std(axis=0) * np.sqrt((1 + 2 * 0.5 * 0.9 / 0.1) / count)
+    assert np.all(np.abs(served_draws.mean(axis=0) - 1) < 4 * deviation)
+
+
+def test_served_draws_stall_as_often_and_as_long_as_measured(served_draws: Any) -> None:
+    count, p = len(served_draws), STATE.stall_probability
+    stalled = served_draws[:, 0] * STATE.mean > 1.9
+    assert abs(stalled.sum() - count * p) < 4 * np.sqrt(count * p)
+    # Uniform between the two quantiles, and flat in the outer quarters: mean 4, deviation about 1.8.
+    sizes = (served_draws[stalled, 0]) * STATE.mean - 1
+    assert abs(sizes.mean() - 4) < 4 * 1.9 / np.sqrt(count * p)
+    assert np.all(np.diff(served_draws[stalled], axis=1) != 0)
+    assert np.allclose(served_draws[stalled].min(), 2.8 / STATE.mean, rtol=0.2)
+
+
+def test_served_draws_remember_each_other_as_measured(served_draws: Any) -> None:
+    """By their normal scores, across blocks too: the correlation at lag k is 0.5 * 0.9^k."""
+    quiet = all_draws(ServingSpread(jitter(stall_probability=0.0, stalls=())), np.random.SeedSequence(8), 400_000)
+    # Uniform quantiles are the copula itself, where they are not flat.
+    flat = jitter(decode=tuple(np.linspace(0.002, 1.998, 500)), stall_probability=0.0, stalls=())
+    uniform = all_draws(ServingSpread(flat), np.random.SeedSequence(9), 400_000)[:, 0] / 2
+    scores = stats.norm.ppf(np.clip(uniform, 1e-3, 1 - 1e-3))
+    for lag in (1, 2, 5, 10, 30):
+        assert np.corrcoef(scores[lag:], scores[:-lag])[0, 1] == pytest.approx(0.5 * 0.9**lag, abs=0.012)
+    assert np.corrcoef(quiet[1:, 0], quiet[:-1, 1])[0, 1] > 0.3
+
+
+def test_the_state_crosses_the_edge_of_a_block() -> None:
+    """With all of it persistent and hardly anything forgotten, neighbours are alike wherever they are."""
+    slow = jitter(persistent=1.0, memory=0.9999, stall_probability=0.0, stalls=())
+    draws = all_draws(ServingSpread(slow), np.random.SeedSequence(3), 3 << 14)[:, 0]
+    assert np.abs(np.diff(draws)).max() < 0.02
+    assert np.ptp(draws) > 0.1
+
+
+def test_leaps_over_many_blocks_of_served_draws_are_the_steps() -> None:
+    cost = cost_of(made("ceil", serving=msgspec.structs.replace(SERVED, jitter=STATE)))
+    rng = np.random.default_rng(2)
+    arrivals = np.cumsum(rng.exponential(0.05, 8000))
+    workload = simqueue.Workload.from_columns(arrivals, rng.integers(1, 20, 8000), rng.integers(1, 30, 8000))
+    system = simqueue.System(simqueue.Continuous(4), cost, simqueue.ServingNoise())
+    leaping, stepping = (simqueue.simulate(workload, system, longest_leap=n) for n in (1 << 30, 1))
+    assert len(stepping.leaps["total"]) > 20_000 > len(leaping.leaps["total"])
+    assert np.array_equal(leaping.finished, stepping.finished)
+    assert np.array_equal(leaping.durations(), stepping.leaps["total"])
+
+
+def test_a_served_step_takes_the_column_of_its_kind() -> None:
+    spread = ServingSpread(STATE)
+    assert spread.decode(3, 5, (1.5, 0.5)) == 1.5
+    assert spread.first(prefill(1, 1), (1.5, 0.5)) == 0.5
+    assert spread.column(np.array([1, 2]), np.array([1, 1]), np.array([[1.5, 0.5], [2.0, 0.1]])).tolist() == [1.5, 2.0]
+
+
 def test_empirical_noise_needs_repeats() -> None:
     with pytest.raises(ConfigError, match="has no repeats to take it from"):
         sums().spread()
     system = simqueue.System(simqueue.NoBatching(), simqueue.Affine(1.0), simqueue.EmpiricalNoise())
     with pytest.raises(ConfigError, match="only a measured cost has residuals"):
+        simqueue.simulate(simqueue.Workload.from_columns([0.0], [1], [1]), system)
+
+
+def test_serving_noise_needs_a_serving_run() -> None:
+    with pytest.raises(ConfigError, match=r"noise serving: profile made-up has no serving run: .*calibrate"):
+        cost_of(made("ceil")).serving_spread()
+    system = simqueue.System(simqueue.NoBatching(), simqueue.Affine(1.0), simqueue.ServingNoise())
+    with pytest.raises(ConfigError, match="noise serving: only a measured cost has residuals"):
         simqueue.simulate(simqueue.Workload.from_columns([0.0], [1], [1]), system)
 
 
