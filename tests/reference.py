@@ -10,10 +10,15 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
 * A batch that runs to completion prefills all its prompts whole in its first step. Finished rows are held:
   they go on with one new token a step and a growing context until the batch ends.
 * When the last request has been seen, the source is closed and nobody waits for company that cannot come:
-  ``Static``, and ``Dynamic`` with an infinite wait, start what is left.
+  ``Static``, and ``Dynamic`` with an infinite wait, start what is left. It is also closed for as long as every user of
+  a closed loop waits for an answer.
 * ``Continuous`` decides anew at every step boundary: running sequences in order of admission, then waiting
   ones first come first served while seats and tokens last. A prompt that exceeds what is left of the budget is
   cut, and a chunk that does not complete its prompt yields no token.
+* A user of a closed loop thinks, asks, hears the whole answer ``response_path`` after its last token has left, and
+  thinks again. Everybody begins to think at 0. The next think time belongs to whoever hears next (of those who hear at
+  one instant: whose request has the smaller id), the next lengths to whoever asks next (at one instant: in order of
+  user). When all lengths are used up, no more is asked; think times are used from the first again.
 """
 
 from __future__ import annotations
@@ -137,10 +142,11 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The times of every request by id, and every step in order."""
+    """The times of every request by id, every step in order, and when each request was sent."""
 
     requests: dict[int, Times]
     steps: list[StepRecord]
+    arrivals: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -162,11 +168,20 @@ class Row:
         return len(self.tokens) == self.request.output
 
 
+@dataclass(frozen=True)
+class ClosedLoop:
+    """``users`` who wait for their answers; lengths by request, and think times in ticks."""
+
+    users: int
+    lengths: Sequence[tuple[int, int]]
+    thinks: Sequence[int]
+
+
 Work = list[tuple[Row, int]]  # the rows of one step, each with the tokens that it computes
 
 
 def simulate(
-    requests: Iterable[Request],
+    requests: Iterable[Request] | ClosedLoop,
     policy: Policy,
     price: Price,
     overheads: Overheads = Overheads(),
@@ -174,40 +189,120 @@ def simulate(
 ) -> Outcome:
     """Serve all requests with one server; ``noise[n]`` multiplies the price of the n-th step, from 0."""
     model = Model(price, noise)
-    in_order = sorted(requests, key=lambda request: (request.arrival, request.id))
-    everyone = [Row(request, request.arrival + overheads.request_path) for request in in_order]
-    coming = list(everyone)
+    clients = Users(requests, overheads) if isinstance(requests, ClosedLoop) else Crowd(requests, overheads)
+    everyone: list[Row] = []
     waiting: list[Row] = []
     running: list[Row] = []
     now = 0
-    while coming or waiting or running:
-        while coming and coming[0].visible <= now:
-            waiting.append(coming.pop(0))
+    while clients.next_visible() is not None or waiting or running:
+        while (visible := clients.next_visible()) is not None and visible <= now:
+            row = clients.send()
+            everyone.append(row)
+            waiting.append(row)
 
         if isinstance(policy, Continuous):
             work = continuous_work(policy, running, waiting)
             if work:
                 now = model.step(work, now)
                 running = [row for row, _ in work if not row.done]
+                clients.hear([row for row, _ in work if row.done])
                 continue
         else:
-            size = batch_size(policy, waiting, now, closed=not coming)
+            size = batch_size(policy, waiting, now, closed=clients.next_visible() is None)
             if size > 0:
                 batch, waiting = waiting[:size], waiting[size:]
                 now = run_batch(model, batch, now)
                 if not isinstance(policy, Alone) and policy.release == "batch":
                     for row in batch:
                         row.tokens = [now] * row.request.output
+                clients.hear(batch)
                 now += overheads.handover + overheads.handover_per_request * size
                 continue
 
         # Nothing starts now: sleep until the next request is seen or the deadline fires.
-        wakes = [row.visible for row in coming[:1]]
+        visible = clients.next_visible()
+        wakes = [] if visible is None else [visible]
         if isinstance(policy, Dynamic) and policy.max_wait is not None and waiting:
             wakes.append(waiting[0].visible + policy.max_wait + overheads.timer_late)
         now = min(wakes)
 
-    return Outcome({row.request.id: times(row, overheads.response_path) for row in everyone}, model.steps)
+    return Outcome(
+        {row.request.id: times(row, overheads.response_path) for row in everyone},
+        model.steps,
+        {row.request.id: row.request.arrival for row in everyone},
+    )
+
+
+class Crowd:
+    """Clients who ask when they want to, answered or not."""
+
+    def __init__(self, requests: Iterable[Request], overheads: Overheads) -> None:
+        in_order = sorted(requests, key=lambda request: (request.arrival, request.id))
+        self.coming = [Row(request, request.arrival + overheads.request_path) for request in in_order]
+
+    def next_visible(self) -> int | None:
+        """When the scheduler sees the next request, if one is on its way."""
+        return self.coming[0].visible if self.coming else None
+
+    def send(self) -> Row:
+        """The next request."""
+        return self.coming.pop(0)
+
+    def hear(self, done: list[Row]) -> None:
+        """These answers are whole."""
+
+
+@dataclass
+class User:
+    """Somebody who thinks until an instant, or else waits for the answer to a request."""
+
+    number: int
+    until: int
+    waits_for: Row | None = None
+
+
+class Users:
+    """Clients who do not ask again before they have been answered."""
+
+    def __init__(self, loop: ClosedLoop, overheads: Overheads) -> None:
+        self.loop, self.overheads = loop, overheads
+        self.thinks = self.sent = 0
+        self.users = [User(number, self.think()) for number in range(loop.users)]
+
+    def think(self) -> int:
+        """The next think time."""
+        self.thinks += 1
+        return self.loop.thinks[(self.thinks - 1) % len(self.loop.thinks)]
+
+    def next_user(self) -> User | None:
+        """Who asks next, if anybody thinks and there is still something to ask."""
+        thinking = [user for user in self.users if user.waits_for is None]
+        if not thinking or self.sent == len(self.loop.lengths):
+            return None
+        return min(thinking, key=lambda user: (user.until, user.number))
+
+    def next_visible(self) -> int | None:
+        """When the scheduler sees the next request, if one is on its way."""
+        user = self.next_user()
+        return None if user is None else user.until + self.overheads.request_path
+
+    def send(self) -> Row:
+        """The next request."""
+        user = self.next_user()
+        assert user is not None
+        prompt, output = self.loop.lengths[self.sent]
+        request = Request(self.sent, user.until, prompt, output)
+        self.sent += 1
+        user.waits_for = Row(request, request.arrival + self.overheads.request_path)
+        return user.waits_for
+
+    def hear(self, done: list[Row]) -> None:
+        """These answers are whole."""
+        for row in sorted(done, key=lambda row: (row.tokens[-1], row.request.id)):
+            for user in self.users:
+                if user.waits_for is row:
+                    user.waits_for = None
+                    user.until = row.tokens[-1] + self.overheads.response_path + self.think()
 
 
 def batch_size(policy: RunToCompletion, waiting: list[Row], now: int, closed: bool) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from reference import (
     Affine,
     Alone,
+    ClosedLoop,
     Continuous,
     Dynamic,
     Outcome,
@@ -33,6 +34,11 @@ def single_pass(*arrivals: int) -> list[Request]:
 def starts(outcome: Outcome) -> list[int]:
     """When each request was first scheduled, by id."""
     return [outcome.requests[id].scheduled for id in sorted(outcome.requests)]
+
+
+def arrivals(outcome: Outcome) -> list[int]:
+    """When each request was sent, by id."""
+    return [outcome.arrivals[id] for id in sorted(outcome.arrivals)]
 
 
 def ends(outcome: Outcome) -> list[int]:
@@ -269,3 +275,56 @@ def test_any_function_of_the_shape_is_a_price() -> None:
     # The widest prompt has 5 tokens: 500; then the longest cache, held or not, has 5 and 6.
     outcome = simulate(HELD, Static(2, "request"), lambda step: 100 * step.widest + step.longest)
     assert ends(outcome) == [7 + 500, 507 + 5, 512 + 6]
+
+
+def test_users_ask_again_one_think_after_their_answer() -> None:
+    # Users 0 and 1 begin to think at 0, for 0 and 5. 0 is served until 10, thinks 3, asks at 13; 1 from 10 to 20, thinks
+    # 20. Request 2, of user 0, is served from 20 to 30; the next think is the first again, 0. Four in all: 1, who would
+    # ask at 40, goes home.
+    outcome = simulate(ClosedLoop(2, [(1, 1)] * 4, [0, 5, 3, 20]), Alone(), TEN)
+    assert arrivals(outcome) == [0, 5, 13, 30]
+    assert starts(outcome) == [0, 10, 20, 30]
+
+
+def test_users_at_one_instant_come_in_order_and_take_the_next_lengths() -> None:
+    # Both hear at 1000 + 200 + 30 = 1230 and think 7: 0 comes before 1 at 1237, and has the longer prompt.
+    outcome = simulate(
+        ClosedLoop(2, [(1, 1), (2, 1), (5, 1), (1, 2)], [0, 0, 7, 7]), Dynamic(2, 0, None, "batch"), DIGITS
+    )
+    assert arrivals(outcome) == [0, 0, 1237, 1237]
+    assert [step.shape.new_tokens for step in outcome.steps] == [3, 6, 0]
+
+
+def test_users_hear_after_both_ways() -> None:
+    # Asks at 5, is seen at 8, served until 18, hears at 22, asks at 27, is seen at 30.
+    outcome = simulate(ClosedLoop(1, [(1, 1)] * 2, [5, 5]), Alone(), TEN, Overheads(request_path=3, response_path=4))
+    assert arrivals(outcome) == [5, 27]
+    assert starts(outcome) == [8, 30]
+    # The hand-over ends at 38; it is nothing that a user waits for.
+    outcome = simulate(ClosedLoop(1, [(1, 1)] * 2, [5, 5]), Alone(), TEN, Overheads(handover=20))
+    assert (arrivals(outcome), starts(outcome)) == ([5, 20], [5, 35])
+
+
+def test_users_hear_when_their_answer_leaves() -> None:
+    # 0 is done at 10 and 1 at 30. Let out at once, 0 thinks 7, until 17, and 1 thinks 1, until 31.
+    loop = ClosedLoop(2, [(1, 1), (1, 3), (1, 1), (1, 1)], [0, 0, 7, 1])
+    outcome = simulate(loop, Static(2, "request"), TEN)
+    assert (arrivals(outcome), starts(outcome)) == ([0, 0, 17, 31], [0, 0, 31, 31])
+    # Let out with the batch, both hear at 30.
+    outcome = simulate(loop, Static(2, "batch"), TEN)
+    assert (arrivals(outcome), starts(outcome)) == ([0, 0, 31, 37], [0, 0, 37, 37])
+    # Without holding, 0 comes back at 17 while 1 still runs. Both are done at 30: 1, whose request is the older one,
+    # thinks 1, and 0 the first think again, which is 0.
+    outcome = simulate(loop, Continuous(2, None), TEN)
+    assert (arrivals(outcome), starts(outcome)) == ([0, 0, 17, 30], [0, 0, 20, 30])
+
+
+def test_nobody_waits_for_users_who_wait_themselves() -> None:
+    # Two of three for ever: both go at once, and the last one alone.
+    endless = Dynamic(3, None, None, "batch")
+    for policy in (Static(3, "batch"), endless):
+        outcome = simulate(ClosedLoop(2, [(1, 1)] * 5, [0] * 5), policy, TEN)
+        assert starts(outcome) == [0, 0, 10, 10, 20]
+    # Two of three users at 4; the third waits for those who think until 18, though it is alone from 14 on.
+    outcome = simulate(ClosedLoop(3, [(1, 1)] * 5, [4] * 5), Static(2, "batch"), TEN)
+    assert (arrivals(outcome), starts(outcome)) == ([4, 4, 4, 18, 18], [4, 4, 18, 18, 28])
