@@ -278,9 +278,9 @@ def test_any_function_of_the_shape_is_a_price() -> None:
 
 
 def test_users_ask_again_one_think_after_their_answer() -> None:
-    # Users 0 and 1 begin to think at 0, for 0 and 5. 0 is served until 10, thinks 3, asks at 13; 1 from 10 to 20, thinks
-    # 20. Request 2, of user 0, is served from 20 to 30; the next think is the first again, 0. Four in all: 1, who would
-    # ask at 40, goes home.
+    # Users 0 and 1 begin to think at 0, for 0 and 5. 0 is served until 10, thinks 3, asks at 13. 1 is served from 10 to
+    # 20 and thinks 20. Request 2, of user 0, is served from 20 to 30; the next think is the first again, 0. That was
+    # the fourth request: 1, who would ask at 40, goes home.
     outcome = simulate(ClosedLoop(2, [(1, 1)] * 4, [0, 5, 3, 20]), Alone(), TEN)
     assert arrivals(outcome) == [0, 5, 13, 30]
     assert starts(outcome) == [0, 10, 20, 30]
