@@ -20,7 +20,6 @@ from simqueue.estimate import refuse_if_too_much
 from simqueue.policy import SHIPPED, BatchingPolicy
 from simqueue.sim.simulate import check
 from simqueue.system import CostSpec, Overheads, System
-from simqueue.testbed import Live
 from simqueue.tables import (
     choose,
     convert,
@@ -32,8 +31,9 @@ from simqueue.tables import (
     shown,
     without_kind,
 )
+from simqueue.testbed import Live
 from simqueue.units import INT64_MAX
-from simqueue.workload import Arrivals, Lengths, WorkloadSpec
+from simqueue.workload import Arrivals, Lengths, Think, WorkloadSpec
 
 
 def _by_kind(*classes: Any) -> dict[str, Any]:
@@ -45,6 +45,7 @@ COSTS = _by_kind(Affine, Measured)
 NOISES = _by_kind(*get_args(Noise))
 ARRIVALS = _by_kind(*get_args(Arrivals))
 LENGTHS = _by_kind(*get_args(Lengths))
+THINKS = _by_kind(*get_args(Think))
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -154,13 +155,22 @@ def _workload(table: Mapping[str, Any]) -> WorkloadSpec:
     if "arrivals" not in table:
         raise ConfigError(f"{place}: the key 'arrivals' is missing; there are {', '.join(ARRIVALS)}")
     parts = dict(table)
-    for key, kinds in (("arrivals", ARRIVALS), ("prompt_tokens", LENGTHS), ("output_tokens", LENGTHS)):
+    parts["arrivals"] = _arrivals(parts["arrivals"])
+    for key in ("prompt_tokens", "output_tokens"):
         if key in parts:
-            parts[key] = choose(kinds, parts[key], f"{place}.{key}")
+            parts[key] = choose(LENGTHS, parts[key], f"{place}.{key}")
     try:
         return WorkloadSpec(**parts)
     except SimqueueError as error:
         raise placed(error, place) from None
+
+
+def _arrivals(table: Any) -> Arrivals:
+    place = "workload.arrivals"
+    if isinstance(table, Mapping) and isinstance(table.get("think_s"), Mapping):
+        table = {**table, "think_s": choose(THINKS, table["think_s"], f"{place}.think_s")}
+    arrivals: Arrivals = choose(ARRIVALS, table, place)
+    return arrivals
 
 
 def _system(table: Mapping[str, Any], folder: Path) -> System:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,8 +32,8 @@ class Result:
         grid: the time grid.
         arrival, scheduled, first_token, finished: int64 ``(requests,)``. Tokens and answers count as there when they
             are at the client.
-        first_delivery, delivery: int64 ``(requests,)``: how long after their step ends the first and the last token were
-            there.
+        first_delivery, delivery: int64 ``(requests,)``: how long after their step ends the first and the last token
+            were there.
         leaps: int64 columns, one row a leap: ``start, steps, first, total, rows, context, longest`` as in
             `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step.
         with_batch: answers leave when their batch ends, so that TPOT and ITL do not exist.
@@ -100,6 +101,16 @@ class Result:
             return False
         return bool(self.workload.rate >= self.saturation_rps() * (1 - 1e-9))
 
+    @property
+    def offered_rps(self) -> float:
+        """The rate of the workload; of a closed loop that of the counted requests (nan if all came at one instant), since
+        the first ones come from all users at once."""
+        if not self.workload.closed_loop:
+            return self.workload.rate
+        counted = self.arrival[self.warmup :]
+        span_s = int(counted[-1] - counted[0]) / self.grid.ticks_per_s
+        return (len(counted) - 1) / span_s if span_s else math.nan
+
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
         counted = slice(self.warmup, None)
@@ -127,7 +138,7 @@ class Result:
                 "max": int(waiting.max()),
             },
             "saturation_rps": self.saturation_rps(),
-            "offered_rps": self.workload.rate,
+            "offered_rps": self.offered_rps,
             "users": self.workload.meta["users"],
             "dropped": self.workload.meta["dropped"],
             "clipped": self.workload.meta["clipped"],

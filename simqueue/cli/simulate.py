@@ -93,12 +93,11 @@ def _table(summary: dict[str, Any]) -> Table:
 
 def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     size, waiting = summary["batch_size"], summary["waiting"]
-    offered, saturation = summary["offered_rps"], summary["saturation_rps"]
     left_out = f" counted, the first {warmup} left out" if warmup else ""
     lines = [
         ("requests", f"{summary['requests']}{left_out}"),
         ("throughput", f"{summary['throughput_rps']:.4g} requests/s"),
-        ("load", f"{_load(summary)} ({offered:.4g} requests/s offered, {saturation:.4g} at saturation)"),
+        _demand(summary),
         ("utilisation", f"{100 * summary['utilisation']:.4g} %"),
         ("batch size", f"{size['mean_per_step']:.4g} a step, {size['mean_per_request']:.4g} as a request sees it"),
         ("waiting", f"{waiting['mean']:.4g} requests in the mean, {waiting['max']} at most"),
@@ -110,6 +109,14 @@ def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     if prompts or outputs:
         lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to min or max"))
     return lines
+
+
+def _demand(summary: dict[str, Any]) -> tuple[str, str]:
+    """Who asks for how much: users send as fast as they are answered, and are no load that could be too high."""
+    offered, saturation = summary["offered_rps"], summary["saturation_rps"]
+    if summary["users"]:
+        return "users", f"{summary['users']}, who wait for their answers ({saturation:.4g} requests/s at saturation)"
+    return "load", f"{_load(summary)} ({offered:.4g} requests/s offered, {saturation:.4g} at saturation)"
 
 
 def _load(summary: dict[str, Any]) -> str:

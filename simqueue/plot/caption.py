@@ -66,7 +66,9 @@ def _workload(plan: Plan) -> str:
 def _told(plan: Plan, key: str, table: Mapping[str, Any]) -> str:
     if key in plan.keys:
         return _AS_LABELLED
-    hidden = {"kind"} | ({"rate"} if plan.x == "rate" else set())
+    hidden = {"kind", *(swept.removeprefix(f"{key}.") for swept in plan.keys)} | (
+        {"rate"} if plan.x == "rate" else set()
+    )
     knobs = ", ".join(f"{knob} {labels.shown(value)}" for knob, value in table.items() if knob not in hidden)
     return f"{table['kind']} ({knobs})" if knobs else str(table["kind"])
 

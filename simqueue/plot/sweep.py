@@ -17,12 +17,17 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from simqueue.plot import style
+from simqueue.sweep.cells import USERS
 
 Row = Mapping[str, Any]
 RATE, LOAD = "rate", "load"
 Drawn = tuple[Figure, str]
 _TITLES = {RATE: "at the same request rate", LOAD: "at the same share of its own limit"}
-_AXES = {RATE: "arrival rate (requests/s)", LOAD: "load (arrival rate / saturation throughput)"}
+_AXES = {
+    RATE: "arrival rate (requests/s)",
+    LOAD: "load (arrival rate / saturation throughput)",
+    USERS: "users",
+}
 _TOKENS = {"TTFT (time to first token)": "ttft_s", "TPOT (time per output token)": "tpot_s"}
 _PARTS = {"queueing": style.COLOURS[4], "service": style.COLOURS[0]}
 _SECOND: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2, "markersize": 3.5, "markerfacecolor": "white"}

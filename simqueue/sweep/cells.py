@@ -18,6 +18,7 @@ from simqueue.tables import shown, unknown
 
 LOAD = "load"
 RATE = "workload.arrivals.rate"
+USERS = "workload.arrivals.users"
 _PARTS = ("workload", "system", "run")
 
 
@@ -156,12 +157,24 @@ def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str
     try:
         for key in sorted(chosen, key=lambda key: key.count(".")):
             own = _with(own, key, chosen[key], path)
+        if RATE in chosen:
+            _refuse_users(own["workload"]["arrivals"].get("kind"), RATE, path)
         scenario = scenario_from(own, path)
+        if load is not None:
+            _refuse_users(own["workload"]["arrivals"]["kind"], LOAD, path)
     except SimqueueError as error:
         raise type(error)(f"{error} (in the sweep's cell {label})") from None
     series = ", ".join(point.entry for point in points if point.entry and point.key != x) or _policy(own, x)
     values = {point.key: point.column for point in points if point.key != LOAD}
     return Cell(label, series, values, scenario, load, _capacity(own))
+
+
+def _refuse_users(kind: Any, key: str, path: Path) -> None:
+    """Nobody can set the rate of users who wait for their answers."""
+    if kind == "users":
+        raise ConfigError(
+            f'{path}: sweep: "{key}" sets a rate, but users send as fast as they are answered: sweep over "{USERS}"'
+        )
 
 
 def _policy(table: Mapping[str, Any], x: str | None) -> str:

@@ -20,7 +20,7 @@ class _Think(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     @property
     def _name(self) -> str:
-        return f"{self.__struct_config__.tag} think time"
+        return f"{self.__struct_config__.tag} think_s"
 
     def draw(self, count: int, rng: Generator) -> NDArray[np.float64]:
         """``count`` think times."""
