@@ -19,6 +19,7 @@ _VERBS = {
     "simulate": "Simulate a scenario and print its latencies.",
     "live": "Run a scenario on a real model, and print the same table.",
     "sweep": "Simulate all of a [sweep] table; write a table and figures.",
+    "validate": "Run scenarios live and compare them with their simulations.",
     "policies": "List the batching policies and their knobs.",
     "profiles": "List measured step costs, show one, or fit one to samples.",
     "calibrate": "Measure what a language model's steps cost on this machine.",

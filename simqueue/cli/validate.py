@@ -1,0 +1,188 @@
+"""`simqueue validate`: live runs of scenarios against their simulations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from simqueue.live.executor import Executor
+    from simqueue.validate.cells import Case
+    from simqueue.validate.record import Cell, Validation
+    from simqueue.validate.run import Failure
+
+Tables = dict[Path, dict[str, Any]]
+_MISSED, _INTERRUPTED = 1, 130
+_CALIBRATION_MINUTES = 4.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("validate")(validate)
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Scenarios with a [live] table, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for validation.json, figures and live runs.")] = Path(
+        "out/validation"
+    ),
+    repeats: Annotated[int, typer.Option(min=1, help="Live runs of each cell.")] = 3,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First measure what steps cost here, and predict by that.")
+    ] = False,
+    other_machine: Annotated[
+        bool, typer.Option("--other-machine", help="Predict by a profile that was made elsewhere, and say so.")
+    ] = False,
+    recompare: Annotated[
+        bool, typer.Option("--recompare", help="Compare the runs kept in --out again; nothing runs live.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and what they will take.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: live.executor=sleep. Repeatable.")
+    ] = None,
+) -> None:
+    """Run scenarios live and simulate them on the same workload; print the errors beside the live runs' own spread.
+
+    Cells that --out has already are not run again. Exits with 1 if a target is missed or a cell fails.
+    """
+    from simqueue.validate import folder
+    from simqueue.validate.cells import cases, tables
+
+    read = tables(files, overrides or ())
+    before = folder.read(out)
+    if calibrate and not dry_run:
+        _calibrate(read, out)
+    planned = cases(read)
+    _announce(planned, repeats, listed=dry_run)
+    if dry_run:
+        return
+    outcomes: list[Cell | Failure] = []
+    try:
+        with closing(_outcomes(planned, before, out, repeats, other_machine, recompare)) as finished:
+            for outcome in finished:
+                outcomes.append(outcome)
+                _tell(outcome, len(outcomes), len(planned))
+                _write(before, outcomes, read, out)
+    except KeyboardInterrupt:
+        done = f"{len(outcomes)} of {len(planned)} cells finished"
+        typer.echo(f"simqueue: interrupted: {done}, in {out}; the same command goes on from there", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    _report(_write(before, outcomes, read, out), outcomes, out)
+
+
+def _calibrate(read: Tables, out: Path) -> None:
+    """Measure what each [live] table runs, and put the profile in the place of the scenario's cost."""
+    from simqueue.errors import ConfigError
+
+    try:
+        from calibration import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("torch", "transformers"):
+            raise
+        raise ConfigError(f"--calibrate needs {error.name}: pip install 'simqueue[gpu]'") from None
+    plans = {path: run.Plan(**_to_measure(table, out)) for path, table in read.items()}
+    for plan in dict.fromkeys(plans.values()):
+        if run.calibrate(plan) is None:
+            raise typer.Exit(_MISSED)
+    for path, plan in plans.items():
+        profile = (plan.out / f"{plan.name}.json").absolute()
+        read[path]["system"] = {**read[path]["system"], "cost": {"kind": "profile", "path": str(profile)}}
+
+
+def _to_measure(table: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The fields of a calibration's plan."""
+    from simqueue.tables import convert, require_table
+    from simqueue.testbed import Live
+    from simqueue.validate.folder import PROFILES
+
+    live = convert(Live, require_table(table["live"], "live", "[live]"), "live")
+    return {
+        **{name: getattr(live, name) for name in ("model", "dtype", "device", "max_rows", "max_context")},
+        "runner": live.executor,
+        "out": out / PROFILES,
+        "name": f"{Path(live.model).name}-{live.device}-{live.dtype}-{live.executor}",
+        "minutes": _CALIBRATION_MINUTES,
+    }
+
+
+def _announce(planned: Sequence[Case], repeats: int, *, listed: bool) -> None:
+    """What is going to run, and how long that will take if the prediction holds."""
+    seconds = [case.expected_s() for case in planned]
+    if listed:
+        for case, each in zip(planned, seconds, strict=True):
+            rate = "" if case.load is None else f" at {case.workload.rate:.4g}/s of {case.saturation_rps:.4g}/s"
+            typer.echo(f"{case.name}: {len(case.workload):,} requests{rate}, {each:.1f} s")
+    minutes = repeats * sum(seconds) / 60
+    typer.echo(
+        f"{len(planned)} cells, {repeats} live runs each: about {minutes:.1f} minutes, and the start of the device and "
+        "of the clients",
+        err=not listed,
+    )
+
+
+def _outcomes(
+    planned: Sequence[Case], before: Validation, out: Path, repeats: int, other_machine: bool, recompare: bool
+) -> Generator[Cell | Failure, None, None]:
+    from simqueue.sweep.pool import pool
+    from simqueue.testbed import open_executor
+    from simqueue.validate.run import Plan, compare_again, validate
+
+    with pool(_cpus()) as processes:
+        if recompare:
+            yield from compare_again(planned, out, processes, before)
+            return
+
+        def executor(case: Case) -> Executor:
+            return open_executor(case.live, case.scenario.system, case.scenario.run.seed)
+
+        yield from validate(planned, Plan(repeats, out, executor, processes, other_machine), before)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tell(outcome: Cell | Failure, number: int, of: int) -> None:
+    """A line for who waits."""
+    from simqueue.validate.record import Cell
+    from simqueue.validate.table import counts
+
+    told = counts([outcome]) if isinstance(outcome, Cell) else f"failed: {outcome.reason}"
+    typer.echo(f"[{number}/{of}] {outcome.name}: {told}", err=True)
+
+
+def _write(before: Validation, outcomes: Sequence[Cell | Failure], read: Tables, out: Path) -> Validation:
+    """Keep what is finished."""
+    from simqueue.validate import folder
+    from simqueue.validate.record import Cell
+
+    cells = [outcome for outcome in outcomes if isinstance(outcome, Cell)]
+    validation = folder.merged(before, cells, {path.stem for path in read})
+    folder.write(validation, out)
+    return validation
+
+
+def _report(validation: Validation, outcomes: Sequence[Cell | Failure], out: Path) -> None:
+    """The table of all that the folder holds, and its figures. Raises typer.Exit(1) if not all is well."""
+    from rich.console import Console
+
+    from simqueue.plot.validation import plot_validation
+    from simqueue.validate.folder import FIGURES, JSON
+    from simqueue.validate.record import Cell
+    from simqueue.validate.table import judged, show
+
+    failed = [outcome for outcome in outcomes if not isinstance(outcome, Cell)]
+    if validation.cells:
+        show(validation.cells, Console())
+        figures = plot_validation(validation.cells, out / FIGURES)
+        typer.echo(f"wrote {out / JSON} and {len(figures)} figures in {out / FIGURES}")
+    for failure in failed:
+        typer.echo(f"simqueue: {failure.name}: {failure.reason}", err=True)
+    if failed or any(j.figure.verdict == "MISSED" for j in judged(validation.cells)):
+        raise typer.Exit(_MISSED)

@@ -1,0 +1,87 @@
+"""The folder of a validation: its JSON, figures, and the live runs, which can be compared again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from simqueue.errors import OutputError
+from simqueue.result import Result
+from simqueue.validate.record import Cell, Validation, decode, encode
+
+JSON, FIGURES, RUNS, PROFILES = "validation.json", "figures", "runs", "profiles"
+_OURS = {JSON, FIGURES, RUNS, PROFILES}
+_ASIDE = ".simqueue-"
+
+
+def read(folder: Path) -> Validation:
+    """What is there already; an empty validation where nothing is.
+
+    Raises:
+        OutputError: the folder holds something else, or cannot be used.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise OutputError(f"{folder}: {there} is no folder: give another one")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
+        strange = _strange(folder) if there == folder else []
+        raw = (folder / JSON).read_bytes() if (folder / JSON).is_file() else None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
+    if strange:
+        more = f" and {len(strange) - 1} more" if strange[1:] else ""
+        raise OutputError(f"{folder}: holds {strange[0]!r}{more}, which no validation wrote: give an empty folder")
+    return Validation() if raw is None else decode(raw, folder / JSON)
+
+
+def _strange(folder: Path) -> list[str]:
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(_ASIDE)}
+    return sorted(names - _OURS)
+
+
+def write(validation: Validation, folder: Path) -> Path:
+    """Write the JSON, aside first and then in place. Raises OutputError."""
+    path = folder / JSON
+    aside = path.with_name(f"{_ASIDE}{os.getpid()}-{JSON}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(encode(validation))
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): give another folder") from None
+    return path
+
+
+def merged(before: Validation, cells: Iterable[Cell], files: Collection[str]) -> Validation:
+    """``cells``, which are all that these scenario files have, beside those of other files that were there."""
+    others = (cell for cell in before.cells if cell.file not in files)
+    return Validation(cells=(*others, *cells))
+
+
+def keep(results: Sequence[Result], folder: Path, name: str) -> None:
+    """Write the live runs of a cell in the place of former ones. Raises OutputError."""
+    shutil.rmtree(_of(folder, name), ignore_errors=True)
+    for repeat, result in enumerate(results):
+        result.save(_of(folder, name) / str(repeat))
+
+
+def runs_of(folder: Path, name: str) -> list[Result]:
+    """The live runs of a cell that were kept. Raises OutputError if there is none."""
+    kept = sorted((path for path in _of(folder, name).glob("*") if path.name.isdigit()), key=lambda p: int(p.name))
+    if not kept:
+        raise OutputError(f"{_of(folder, name)}: holds no live run to compare again: run it live first")
+    return [Result.load(path) for path in kept]
+
+
+def _of(folder: Path, name: str) -> Path:
+    return folder / RUNS / slug(name)
+
+
+def slug(name: str) -> str:
+    """A name as a file's: letters, digits, dots, dashes and lines below."""
+    return re.sub(r"[^\w.=-]+", "-", name).strip("-")

@@ -1,0 +1,189 @@
+"""Every cell run live some times over, and simulated on the very workload that ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor as Pool
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from simqueue import provenance
+from simqueue.errors import SimqueueError
+from simqueue.live.executor import Executor
+from simqueue.metrics import saturation_rps
+from simqueue.result import Result
+from simqueue.units import Grid
+from simqueue.validate import machine, runs
+from simqueue.validate.cells import Case
+from simqueue.validate.compare import SATURATION, compare, judge
+from simqueue.validate.measure import DRAWN, Array, measure, span_s
+from simqueue.validate.predict import Task, elasticity, predict
+from simqueue.validate.record import Cell, Curves, Figure, Validation, digits
+from simqueue.validate.runs import Runs
+from simqueue.validate.steps import steps
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell could not be compared, in one line."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to validate.
+
+    Attributes:
+        repeats: live runs of each cell.
+        folder: where their columns are kept.
+        executor: makes what runs a case, and all others with its ``device``.
+        pool: processes to simulate in, or None for this one.
+        other_machine: whether a cost that was measured elsewhere will do.
+    """
+
+    repeats: int
+    folder: Path
+    executor: Callable[[Case], Executor]
+    pool: Pool | None
+    other_machine: bool
+
+
+def validate(cases: Sequence[Case], plan: Plan, before: Validation) -> Iterator[Cell | Failure]:
+    """Each case in turn, as soon as it is compared; one that ``before`` has, with the same key, as it is there.
+
+    Raises:
+        ProfileError: the cost was measured on another machine, and that was not asked for.
+        SimqueueError: an executor cannot be made.
+    """
+    known = {cell.key: cell for cell in before.cells}
+    for _, alike in groupby(cases, key=lambda case: case.device):
+        yield from _on_one_device(list(alike), plan, known)
+
+
+def _on_one_device(cases: Sequence[Case], plan: Plan, known: Mapping[str, Cell]) -> Iterator[Cell | Failure]:
+    executor = plan.executor(cases[0])
+    here = executor.describe()
+    if not plan.other_machine:
+        for case in cases:
+            machine.refuse_foreign(case.scenario.system.cost, here)
+    keys = [key_of(case, plan.repeats, here) for case in cases]
+    if not known.keys() >= set(keys):
+        runs.warm(cases[0], executor)
+    for case, key in zip(cases, keys, strict=True):
+        yield known[key] if key in known else _live(case, key, executor, plan)
+
+
+def _live(case: Case, key: str, executor: Executor, plan: Plan) -> Cell | Failure:
+    try:
+        return compared(case, runs.run(case, executor, plan.repeats, plan.folder), key, plan.pool)
+    except SimqueueError as error:
+        return Failure(case.name, str(error).partition("\n")[0])
+
+
+def compare_again(
+    cases: Sequence[Case], folder: Path, pool: Pool | None, before: Validation
+) -> Iterator[Cell | Failure]:
+    """The live runs that a folder keeps against what the simulator says now; nothing runs live.
+
+    The load of a cell stays the one that it ran at.
+    """
+    known = {cell.name: cell for cell in before.cells}
+    for case in cases:
+        cell = known.get(case.name)
+        if cell is None:
+            yield Failure(case.name, f"{folder} has no live runs of it: run it live first")
+            continue
+        try:
+            yield compared(*runs.kept(case, cell, folder), cell.key, pool)
+        except SimqueueError as error:
+            yield Failure(case.name, str(error).partition("\n")[0])
+
+
+def key_of(case: Case, repeats: int, here: Mapping[str, str]) -> str:
+    """The same for the same experiment: workload, system, profile, device and software."""
+    scenario = case.scenario
+    about = provenance.provenance(case.workload, scenario.system, scenario.run.seed, Grid())
+    parts = {
+        **{name: about[name] for name in ("simqueue", "seed", "workload", "system")},
+        "profile": machine.digest_of(scenario.system.cost),
+        "live": msgspec.to_builtins(case.live),
+        "warmup": scenario.run.warmup,
+        "repeats": repeats,
+        "machine": dict(here),
+    }
+    return machine.digest(parts)[:16]
+
+
+def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
+    """The live runs of a case against simulations of the workload that they met.
+
+    Raises:
+        SimqueueError: it cannot be simulated.
+    """
+    system, warmup = case.scenario.system, case.scenario.run.warmup
+    span = span_s(ran.results)
+    task = Task(case.workload, system, warmup, span)
+    predicted, live = predict(task, pool), [measure(result, span) for result in ran.results]
+    figures = compare([m.figures for m in live], [m.figures for m in predicted])
+    saturates = case.load is not None and case.load > 1
+    if saturates:
+        figures[SATURATION] = {"mean": _saturation(case, ran.results)}
+    counted = len(case.workload) - warmup
+    return Cell(
+        file=case.file,
+        label=case.label,
+        series=case.series,
+        key=key,
+        load=None if case.load is None else digits(case.load),
+        rate_rps=None if case.load is None else digits(case.workload.rate),
+        requests=len(case.workload),
+        counted=counted,
+        seeds=len(predicted),
+        outcomes=ran.outcomes,
+        saturation_rps=digits(case.saturation_rps),
+        figures=judge(figures, case.load, counted, _unfit(case, ran)),
+        elasticity={} if saturates else elasticity(task, predicted, pool),
+        steps=steps(ran.results, system.cost),
+        client_s=runs.client_s(ran.results, case),
+        host_s=ran.host_s,
+        quantiles={
+            name: _curves([m.quantiles[name] for m in live], [m.quantiles[name] for m in predicted]) for name in DRAWN
+        },
+        waiting=_curves([m.waiting for m in live], [m.waiting for m in predicted]),
+        span_s=digits(span),
+        provenance=ran.provenance,
+    )
+
+
+def _saturation(case: Case, results: Sequence[Result]) -> Figure:
+    """What the live runs got through while everybody waited, against the prediction."""
+    whole = not getattr(case.scenario.system.policy, "iteration_level", True)
+    live = [saturation_rps(r.scheduled, r.finished, r.grid, whole_batches=whole) for r in results]
+    figures = compare([{SATURATION: {"mean": rps}} for rps in live], [{SATURATION: {"mean": case.saturation_rps}}])
+    return figures[SATURATION]["mean"]
+
+
+def _unfit(case: Case, ran: Runs) -> str:
+    lost = sum(len(case.workload) - len(result.arrival) for result in ran.results)
+    return f"{lost} requests were not answered" if lost else ""
+
+
+def _curves(live: Sequence[Array], predicted: Sequence[Array]) -> Curves:
+    every = np.array(predicted)
+    return Curves(
+        live=tuple(map(_short, live)),
+        low=_short(every.min(axis=0)),
+        mean=_short(every.mean(axis=0)),
+        high=_short(every.max(axis=0)),
+    )
+
+
+def _short(column: Array) -> tuple[float, ...]:
+    """Five digits, which a figure does not show."""
+    return tuple(float(f"{value:.5g}") for value in column)

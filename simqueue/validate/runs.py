@@ -1,0 +1,119 @@
+"""The live side of a cell: run now, or read from the folder that keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from simqueue.errors import OutputError, SimqueueError
+from simqueue.live.executor import Executor
+from simqueue.live.serve import Served, serve
+from simqueue.result import Result
+from simqueue.validate import machine
+from simqueue.validate.cells import Case
+from simqueue.validate.folder import keep, runs_of
+from simqueue.validate.record import Cell, digits
+from simqueue.workload import Workload
+
+# An unmeasured run of so many requests comes first: what a device does once, it has then done.
+_WARM = 16
+
+
+class Runs(msgspec.Struct, frozen=True):
+    """Of one cell: each live run; what became of all requests; mean seconds of each part of the worker's loop, by step;
+    and where it ran."""
+
+    results: list[Result]
+    outcomes: dict[str, int]
+    host_s: dict[str, float]
+    provenance: dict[str, Any]
+
+
+def warm(case: Case, executor: Executor) -> None:
+    """Meet the device once before anything is measured."""
+    _serve(case, case.workload.head(min(_WARM, len(case.workload))), executor, warmup=0)
+
+
+def run(case: Case, executor: Executor, repeats: int, folder: Path) -> Runs:
+    """Run a case so many times, and keep the columns in ``folder``.
+
+    Raises:
+        SimqueueError: the device or the folder fails, or no request is answered.
+        KeyboardInterrupt: it was stopped.
+    """
+    served = [_serve(case, case.workload, executor, case.scenario.run.warmup) for _ in range(repeats)]
+    results = [_result(run) for run in served]
+    keep(results, folder, case.name)
+    return Runs(
+        results,
+        dict(sum((Counter(run.outcomes) for run in served), Counter())),
+        _host_s(served),
+        {
+            **machine.provenance(case.scenario.system.cost, executor.describe()),
+            "live": msgspec.to_builtins(case.live),
+        },
+    )
+
+
+def kept(case: Case, cell: Cell, folder: Path) -> tuple[Case, Runs]:
+    """The runs of a cell as the folder keeps them, and the case with the load and the workload that they met.
+
+    Raises:
+        OutputError: there is none, or they are of other requests.
+    """
+    results = runs_of(folder, case.name)
+    met = results[0].workload
+    if not np.array_equal(met.output_tokens, case.workload.output_tokens):
+        raise OutputError(f"the runs in {folder} met other requests than the scenario has now: run it live again")
+    compared = {"profile": machine.digest_of(case.scenario.system.cost), "compared": machine.software()}
+    if not case.workload.closed_loop:
+        # Without the columns that only a live run has.
+        workload = replace(met, extra={name: met.extra[name] for name in case.workload.extra})
+        case = replace(case, load=cell.load, workload=workload)
+    return case, Runs(results, cell.outcomes, cell.host_s, {**cell.provenance, **compared})
+
+
+def client_s(results: Sequence[Result], case: Case) -> dict[str, dict[str, float]]:
+    """Mean and 99th percentile of what only a live run has: lateness, and the way of first and last tokens."""
+    names = [name for name in results[0].workload.extra if name not in case.workload.extra]
+    columns = {name: np.concatenate([result.workload.extra[name] for result in results]) for name in names}
+    for name in ("first_delivery", "delivery"):
+        columns[f"{name}_s"] = np.concatenate([result.grid.seconds(getattr(result, name)) for result in results])
+    return {
+        name: {"mean": digits(float(column.mean())), "p99": digits(float(np.quantile(column, 0.99)))}
+        for name, column in columns.items()
+    }
+
+
+def _serve(case: Case, workload: Workload, executor: Executor, warmup: int) -> Served:
+    scenario = case.scenario
+    served = serve(
+        workload,
+        scenario.system,
+        executor,
+        clients=case.live.clients,
+        seed=scenario.run.seed,
+        warmup=warmup,
+        saturation_rps=lambda: case.saturation_rps,
+    )
+    if served.interrupted:
+        raise KeyboardInterrupt
+    return served
+
+
+def _result(served: Served) -> Result:
+    if served.result is None:
+        reason = next(iter(served.failed.values()), "no reason was given")
+        raise SimqueueError(f"no request was answered: {reason}")
+    return served.result
+
+
+def _host_s(served: Sequence[Served]) -> dict[str, float]:
+    columns = {name: np.concatenate([run.host[name] for run in served]) for name in served[0].host}
+    return {name: digits(float(column.mean()) / 1e9) for name, column in columns.items()}

@@ -1,0 +1,53 @@
+"""The steps of live runs against what the cost model says of their shapes: where an error comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.plan import Shape
+from simqueue.result import Result
+from simqueue.system import CostSpec
+from simqueue.units import Grid
+from simqueue.validate.record import Steps, digits
+
+_SHAPE = {
+    "decode_rows": "rows",
+    **{name: name for name in ("context", "longest", "prefill_rows", "new_tokens", "prefill_context", "widest")},
+}
+
+
+def steps(live: Sequence[Result], cost: CostSpec) -> dict[str, Steps]:
+    """By kind; ``mixed`` steps decode and prefill at once."""
+    shapes = np.concatenate([_shapes(result) for result in live])
+    durations = np.concatenate([result.grid.seconds(result.leaps["total"]) for result in live])
+    predicted = _predicted(shapes, cost, live[0].grid)
+    decodes, prefills = shapes[:, 0] > 0, shapes[:, list(_SHAPE).index("prefill_rows")] > 0
+    kinds = {"decode": decodes & ~prefills, "prefill": prefills & ~decodes, "mixed": prefills & decodes}
+    return {kind: _of(durations[at], predicted[at], durations.sum()) for kind, at in kinds.items() if at.any()}
+
+
+def _shapes(result: Result) -> NDArray[np.int64]:
+    """One row a step: a live run's leaps are its steps."""
+    return np.column_stack([result.leaps[column] for column in _SHAPE.values()])
+
+
+def _predicted(shapes: NDArray[np.int64], cost: CostSpec, grid: Grid) -> NDArray[np.float64]:
+    """Seconds of each, every shape priced once."""
+    distinct, at = np.unique(shapes, axis=0, return_inverse=True)
+    price = cost.on(grid).step
+    ticks = [price(Shape(**dict(zip(_SHAPE, row, strict=True)))) for row in distinct.tolist()]
+    return grid.seconds(ticks)[at.reshape(-1)]
+
+
+def _of(live_s: NDArray[np.float64], predicted_s: NDArray[np.float64], all_s: float) -> Steps:
+    live, predicted = float(live_s.mean()), float(predicted_s.mean())
+    return Steps(
+        count=len(live_s),
+        live_s=digits(live),
+        predicted_s=digits(predicted),
+        share=digits(float(live_s.sum() / all_s)),
+        error=digits(predicted / live - 1),
+    )
