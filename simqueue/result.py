@@ -103,8 +103,8 @@ class Result:
 
     @property
     def offered_rps(self) -> float:
-        """The rate of the workload; of a closed loop that of the counted requests (nan if all came at one instant), since
-        the first ones come from all users at once."""
+        """The rate of the workload; of a closed loop that of the counted requests (nan if all came at one instant),
+        since the first ones come from all users at once."""
         if not self.workload.closed_loop:
             return self.workload.rate
         counted = self.arrival[self.warmup :]

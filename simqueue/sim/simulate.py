@@ -149,7 +149,7 @@ def _last_arrival_s(workload: Workload) -> float:
     """When the last request arrives; in a closed loop about when it would if every answer came at once."""
     if workload.closed_loop:
         think_s = workload.extra["think_s"]
-        return max(float(think_s.sum()) / workload.meta["users"], float(think_s.max()))
+        return float(max(think_s.sum() / workload.meta["users"], think_s.max()))
     return float(workload.arrival_s[-1])
 
 
