@@ -14,10 +14,13 @@ from scipy import stats
 
 from calibration.cells import Cell
 from calibration.samples import Recorder, Repeats, Samples
+from simqueue.plan import Work
 
 if TYPE_CHECKING:
-    from simqueue.live.device.eager import EagerRunner
-    from simqueue.live.device.graph import GraphRunner
+    from simqueue.live.device.eager import EagerExecutor
+    from simqueue.live.device.graph import GraphExecutor
+
+    Stepper = GraphExecutor | EagerExecutor
 
 PRECISION = 0.01
 _VISITS = 3
@@ -27,9 +30,10 @@ _LONG_S = 0.05
 # the standard error of a median is that of a mean times sqrt(pi / 2) (Kenney and Keeping 1962, normal samples)
 _MEDIAN = float(np.sqrt(np.pi / 2))
 
+# these executors take one step whatever the plan says
+_WORK = Work()
+
 Act = Callable[[], object]
-
-
 Tell = Callable[[str], None]
 
 
@@ -55,11 +59,9 @@ def unknown(cells: Sequence[Cell], samples: Samples) -> list[Cell]:
     return [cell for cell in cells if cell not in samples or half_width(samples[cell]) > PRECISION]
 
 
-def measure(
-    runner: GraphRunner | EagerRunner, cells: Sequence[Cell], into: Recorder, deadline: float, tell: Tell
-) -> None:
+def measure(executor: Stepper, cells: Sequence[Cell], into: Recorder, deadline: float, tell: Tell) -> None:
     """Visit the cells round after round until all are known or ``deadline`` (of `time.monotonic`) is there."""
-    arrange = _arranger(runner)
+    arrange = _arranger(executor)
     with _no_collection():
         while pending := unknown(cells, into.samples):
             number, known = into.next_round, len(cells) - len(pending)
@@ -69,39 +71,39 @@ def measure(
             for i, cell in enumerate(pending):
                 if time.monotonic() > deadline:
                     return
-                _visit(runner, cell, arrange(cell), number, into)
+                _visit(executor, cell, arrange(cell), number, into)
                 left = len(pending) - i - 1
                 tell(f"round {number}: {left} left, {known} of {len(cells)} medians known to {PRECISION:.0%}")
             gc.collect()
 
 
-def _visit(runner: GraphRunner | EagerRunner, cell: Cell, acts: tuple[Act, Act], number: int, into: Recorder) -> None:
+def _visit(executor: Stepper, cell: Cell, acts: tuple[Act, Act], number: int, into: Recorder) -> None:
     """Warm up, then time some steps by wall clock and one more on the device.
 
     A long step needs neither: what it leaves out is small beside it, and one pass gives both times.
     """
     reset, step = acts
-    wall, device = _both(runner, reset, step)
+    wall, device = _both(executor, reset, step)
     if wall > _LONG_S:
         if cell not in into.samples:
-            wall, device = _both(runner, reset, step)
+            wall, device = _both(executor, reset, step)
         walls = [wall]
     else:
         reset()
         step()
         walls = [_reset_and_time(reset, step) for _ in range(_REPEATS)]
-        _, device = _both(runner, reset, step)
-    if runner.clock.cuda:
+        _, device = _both(executor, reset, step)
+    if executor.clock.cuda:
         into.add(cell, number, "device", [device])
     into.add(cell, number, "wall", walls)
 
 
-def _both(runner: GraphRunner | EagerRunner, reset: Act, step: Act) -> tuple[float, float]:
+def _both(executor: Stepper, reset: Act, step: Act) -> tuple[float, float]:
     """One step by wall clock and, where there is a GPU, on the device."""
-    runner.clock.on = runner.clock.cuda
+    executor.clock.on = executor.clock.cuda
     wall = _reset_and_time(reset, step)
-    runner.clock.on = False
-    return wall, runner.clock.elapsed_s() if runner.clock.cuda else wall
+    executor.clock.on = False
+    return wall, executor.clock.elapsed_s() if executor.clock.cuda else wall
 
 
 def _reset_and_time(reset: Act, step: Act) -> float:
@@ -125,34 +127,38 @@ def _no_collection() -> Any:
         gc.enable()
 
 
-def _arranger(runner: GraphRunner | EagerRunner) -> Callable[[Cell], tuple[Act, Act]]:
-    """For a cell, what puts the runner before that step, untimed, and the step itself."""
-    most = int(runner.loaded.model.config.vocab_size)
+def _arranger(executor: Stepper) -> Callable[[Cell], tuple[Act, Act]]:
+    """For a cell, what puts the executor before that step, untimed, and the step itself."""
     rng = np.random.default_rng(0)
-    arrange: Any = _graph_cell if runner.iteration_level else _eager_cell
-    return lambda cell: arrange(runner, cell, lambda *shape: rng.integers(0, most, shape))
+    arrange: Any = _graph_cell if executor.iteration_level else _eager_cell
+    return lambda cell: arrange(executor, cell, lambda tokens: rng.integers(0, executor.vocabulary, tokens))
 
 
-def _graph_cell(runner: GraphRunner, cell: Cell, draw: Callable[..., Any]) -> tuple[Act, Act]:
-    decode = np.arange(cell.decode_rows)
-    slots = range(cell.decode_rows, cell.decode_rows + cell.rows)
-    chunks = list(zip(slots, draw(cell.rows, cell.width), strict=True))
-    runner.last[:] = draw(len(runner.last))
-
-    def reset() -> None:
-        runner.lengths[:] = 0
-        runner.lengths[decode] = cell.longest
-        runner.lengths[list(slots)] = cell.context
-
-    return reset, lambda: runner.step(chunks, decode)
+def _graph_cell(executor: GraphExecutor, cell: Cell, draw: Callable[[int], Any]) -> tuple[Act, Act]:
+    decoding, joining = range(cell.decode_rows), range(cell.decode_rows, cell.decode_rows + cell.rows)
+    rows = [(request, draw(cell.longest), cell.longest) for request in decoding]
+    rows += [(request, draw(cell.context + cell.width), cell.context) for request in joining]
+    chunks = [(request, cell.width) for request in joining]
+    return lambda: executor.pretend(rows), lambda: _step(executor, chunks)
 
 
-def _eager_cell(runner: EagerRunner, cell: Cell, draw: Callable[..., Any]) -> tuple[Act, Act]:
+def _eager_cell(executor: EagerExecutor, cell: Cell, draw: Callable[[int], Any]) -> tuple[Act, Act]:
     """The last of several rows is one token shorter, for a batch of several requests has padding."""
     if cell.kind == "decode":
         shorter = cell.longest - 1 if cell.decode_rows > 1 and cell.longest > 1 else cell.longest
-        return runner.pretend(cell.decode_rows, cell.longest, shorter), runner.next
-    batch = list(draw(cell.rows, cell.width))
+        return executor.pretend(cell.decode_rows, cell.longest, shorter), lambda: _step(executor, [])
+    batch = [draw(cell.width) for _ in range(cell.rows)]
     if cell.rows > 1 and cell.width > 1:
         batch[-1] = batch[-1][1:]
-    return lambda: None, lambda: runner.start(batch)
+
+    def reset() -> None:
+        executor.forget()
+        for request, prompt in enumerate(batch):
+            executor.begin(request, prompt)
+
+    return reset, lambda: _step(executor, [(request, len(prompt)) for request, prompt in enumerate(batch)])
+
+
+def _step(executor: Stepper, chunks: Sequence[tuple[int, int]]) -> None:
+    executor.launch(chunks, _WORK)
+    executor.collect(lambda: False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from calibration.build import build, cells_of
 from calibration.measure import measure, unknown
 from calibration.samples import Recorder
-from simqueue.errors import ConfigError, SimqueueError
-from simqueue.live.device.buckets import buckets
-from simqueue.live.device.eager import EagerRunner
-from simqueue.live.device.graph import GraphRunner
-from simqueue.live.device.load import DTYPES, OUT_OF_MEMORY, Loaded, load
-from simqueue.live.device.machine import cpu, driver, machine, notes
+from simqueue.errors import ConfigError
+from simqueue.live.device.eager import EagerExecutor
+from simqueue.live.device.graph import GraphExecutor
+from simqueue.live.device.load import DTYPES, Loaded, load
+from simqueue.live.device.machine import describe, notes
+from simqueue.live.device.make import captured
 from simqueue.live.log import log
 from simqueue.profile import Profile, save_profile
 
@@ -83,8 +82,7 @@ def calibrate(plan: Plan) -> Profile | None:
     log(f"{header['model']} ({header['weights']} weights, {header['dtype']}) on {header['gpu']}, {header['attention']}")
     recorder = Recorder(plan.out / f"{plan.name}.csv", header)
     try:
-        with _friendly_memory():
-            _measure(plan, loaded, header, recorder, deadline)
+        _measure(plan, loaded, header, recorder, deadline)
     finally:
         recorder.close()
     return _finish(plan, header, recorder)
@@ -94,8 +92,7 @@ def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recor
     cells = cells_of(header)
     with _bar(deadline) as tell:
         try:
-            runner = _runner(plan, loaded, tell)
-            measure(runner, cells, recorder, deadline, tell)
+            measure(_executor(plan, loaded, tell), cells, recorder, deadline, tell)
         except KeyboardInterrupt:
             log(f"stopped; what was measured is in {recorder.path}, and the same command goes on from there")
     left = len(unknown(cells, recorder.samples))
@@ -114,12 +111,13 @@ def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile |
     return profile
 
 
-def _runner(plan: Plan, loaded: Loaded, tell: Callable[[str], None]) -> GraphRunner | EagerRunner:
+def _executor(plan: Plan, loaded: Loaded, tell: Callable[[str], None]) -> GraphExecutor | EagerExecutor:
+    def progress(done: int, of: int) -> None:
+        tell(f"capturing graph {done} of {of}")
+
     if plan.runner == "eager":
-        return EagerRunner(loaded)
-    runner = GraphRunner(loaded, buckets(plan.max_rows, plan.max_context))
-    runner.capture(lambda done, of: tell(f"capturing graph {done} of {of}"))
-    return runner
+        return EagerExecutor(loaded, plan.max_rows, plan.max_context)
+    return captured(loaded, plan.max_rows, plan.max_context, progress)
 
 
 @contextmanager
@@ -142,30 +140,15 @@ def _bar(deadline: float) -> Iterator[Callable[[str], None]]:
         yield tell
 
 
-@contextmanager
-def _friendly_memory() -> Iterator[None]:
-    try:
-        yield
-    except OUT_OF_MEMORY as error:
-        raise SimqueueError(f"the device is out of memory ({str(error)[:100]}): use a smaller --max-rows") from None
-
-
 def _header(plan: Plan, loaded: Loaded) -> dict[str, str]:
     config = loaded.model.config
     return {
-        "runner": plan.runner,
-        "model": loaded.name,
-        "weights": loaded.weights,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        **describe(loaded, plan.runner),
         "max_rows": str(plan.max_rows),
         "max_context": str(plan.max_context),
         "parameters": str(loaded.parameters),
         "layers": str(config.num_hidden_layers),
         "hidden": str(config.hidden_size),
-        **machine(loaded.device, plan.runner),
-        "driver": driver() if loaded.device.type == "cuda" else "none",
-        "cpu": cpu(),
-        "python": platform.python_version(),
         "command": plan.command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": notes(loaded.device),

@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     model: Annotated[str, typer.Option(help="gpt2, tiny, or a folder with a causal language model.")] = "gpt2",
-    runner: Annotated[str, typer.Option(help="graph: static cache, CUDA graphs; eager: plain forward.")] = "graph",
+    runner: Annotated[
+        str,
+        typer.Option(help="graph: static cache, CUDA graphs; eager: plain forward; naive: only with --check."),
+    ] = "graph",
     dtype: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     out: Annotated[Path, typer.Option(help="Folder for samples (NAME.csv) and profile (NAME.json).")] = Path("."),

@@ -19,8 +19,8 @@ pytest.importorskip("transformers")
 from calibration import run
 from calibration.cells import eager_cells
 from calibration.measure import measure, unknown
-from simqueue.live.device.eager import EagerRunner
-from simqueue.live.device.graph import GraphRunner
+from simqueue.live.device.eager import EagerExecutor
+from simqueue.live.device.graph import GraphExecutor
 from simqueue.live.device.load import load
 
 
@@ -55,12 +55,12 @@ def test_running_again_adds_to_the_same_samples(plan):
 def test_a_deadline_that_is_over_measures_nothing_more(plan):
     loaded = load("tiny", "fp32", "cpu")
     recorder = run.Recorder(plan.out / "s.csv", {"runner": "eager"})
-    measure(EagerRunner(loaded), eager_cells(2, 32, 0), recorder, time.monotonic() - 1, lambda line: None)
+    measure(EagerExecutor(loaded, 2, 32), eager_cells(2, 32, 0), recorder, time.monotonic() - 1, lambda line: None)
     recorder.close()
     assert recorder.samples == {}
     assert len(unknown(eager_cells(2, 32, 0), recorder.samples)) == len(eager_cells(2, 32, 0))
-    assert GraphRunner.iteration_level
-    assert not EagerRunner.iteration_level
+    assert GraphExecutor.iteration_level
+    assert not EagerExecutor.iteration_level
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,7 @@ class Clock:
         if self.on:
             self._last.record()
 
-    def wait(self) -> None:
-        """Until the device is done."""
-        if self.cuda:
-            torch.cuda.current_stream().synchronize()
-
     def elapsed_s(self) -> float:
-        """Seconds on the device from `start` to `stop`."""
-        self.wait()
+        """Seconds on the device from `start` to `stop`, once it is done."""
+        self._last.synchronize()
         return float(self._first.elapsed_time(self._last)) / 1e3

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import socket
 import threading
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +18,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from simqueue.errors import ConfigError
 from simqueue.live.log import log
 
-OUT_OF_MEMORY = torch.OutOfMemoryError
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TINY: dict[str, Any] = {
     "n_layer": 2,
@@ -32,11 +33,12 @@ _SECONDS_TO_REACH_HUB = 5.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on its device, and where its weights come from."""
+    """A model on its device, where its weights come from, and from where it was asked for."""
 
     model: Any
     name: str
     weights: str
+    source: str
 
     @property
     def device(self) -> torch.device:
@@ -51,6 +53,11 @@ class Loaded:
         """What ``forward`` calls the cache: transformers renamed it in 5.2x."""
         return "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
 
+    def copy(self) -> Any:
+        """The model's modules again, on the same weights: what is changed in one copy does not show in another."""
+        shared = {id(t): t for t in chain(self.model.parameters(), self.model.buffers())}
+        return copy.deepcopy(self.model, shared)
+
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
@@ -61,7 +68,14 @@ def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) ->
 
     The attention backend of uncaptured passes is pinned: with cuDNN's, every new length of the cache costs a plan of
     about 40 ms.
+
+    Raises:
+        ConfigError: there is no such model, dtype or device here.
     """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype = {dtype!r} is not one of {', '.join(DTYPES)}")
+    if device not in ("cuda", "cpu"):
+        raise ConfigError(f"device = {device!r} is not one of cuda, cpu")
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.manual_seed(0)
     if device == "cpu":
@@ -73,7 +87,8 @@ def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) ->
     model, weights = _weights(name, initializer_range)
     model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
     model.config.pad_token_id = None  # else transformers looks for padding in every batch, on the host
-    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights)
+    model.config.eos_token_id = model.generation_config.eos_token_id = None  # the request says how long an answer is
+    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights, name)
 
 
 def _weights(name: str, initializer_range: float) -> tuple[Any, str]:

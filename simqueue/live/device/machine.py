@@ -9,13 +9,23 @@ from pathlib import Path
 import torch
 import transformers
 
+from simqueue.live.device.load import Loaded
 
-def machine(device: torch.device, runner: str) -> dict[str, str]:
-    """GPU, driver and versions for the provenance of a profile."""
+
+def describe(loaded: Loaded, runner: str) -> dict[str, str]:
+    """What runs, and on what, for the provenance of a profile or a result."""
+    device = loaded.device
     cuda = device.type == "cuda"
     pinned = "cuDNN, planned once per captured launch" if runner == "graph" else "flash or memory-efficient; cuDNN off"
     return {
+        "runner": runner,
+        "model": loaded.name,
+        "weights": loaded.weights,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "gpu": torch.cuda.get_device_name(device) if cuda else "none",
+        "driver": driver() if cuda else "none",
+        "cpu": cpu(),
+        "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "attention": f"sdpa ({pinned})" if cuda else "sdpa (CPU)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,30 @@ from simqueue.live.device.load import Loaded
 from simqueue.live.executor import Tokens
 
 
+def greedy(tokens: int) -> dict[str, Any]:
+    """What `generate` is told, for so many tokens by argmax."""
+    return {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
+
+
+@torch.inference_mode()
+def generate(loaded: Loaded, prompt: Tokens, tokens: int) -> tuple[list[int], NDArray[np.float32]]:
+    """What Hugging Face's `generate` gives for one prompt alone: token ids, and the logits ``[tokens, vocabulary]``
+    that they are the argmax of."""
+    ids = torch.tensor(prompt, device=loaded.device)[None]
+    out = loaded.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        **greedy(tokens),
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    logits: NDArray[np.float32] = torch.cat(out.logits).float().cpu().numpy()
+    return out.sequences[0, len(prompt) :].tolist(), logits
+
+
 @torch.inference_mode()
 def regret(loaded: Loaded, prompt: Tokens, tokens: Sequence[int]) -> NDArray[np.float64]:
     """By a plain forward pass: how far each emitted token's logit is below the best, in the logits' deviations."""
-    loaded.model.set_attn_implementation("sdpa")
     ids = torch.tensor([*prompt.tolist(), *tokens[:-1]], device=loaded.device)[None]
     logits = loaded.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
     chosen = logits.gather(1, torch.tensor(tokens, device=loaded.device)[:, None])[:, 0]
