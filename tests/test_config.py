@@ -15,7 +15,16 @@ from simqueue.config import Scenario, load, read_table, scenario_from
 from simqueue.cost.noise import LognormalNoise
 from simqueue.errors import ConfigError, WorkloadError
 from simqueue.profile import load_profile, save_profile, shipped
-from simqueue.workload import Fixed, Poisson, make_workload
+from simqueue.workload import (
+    ExponentialThink,
+    Fixed,
+    FixedThink,
+    LognormalThink,
+    Poisson,
+    Think,
+    Users,
+    make_workload,
+)
 
 EXAMPLE = """\
 [workload]
@@ -223,7 +232,23 @@ class TestOverrides:
         ("system.cost.base_s=1979-05-27", "system.cost.base_s = datetime.date(1979, 5, 27) is a date: give a number"),
         ("system.max_context_tokens=true", "system: max_context_tokens = True is not a whole number"),
         ("run.seed=1.5", "run.seed = 1.5 is a number: give an integer"),
+        ("workload.arrivals={kind='users'}", "workload.arrivals: the key 'users' is missing; there are users, think_s"),
+        (
+            "workload.arrivals={kind='users', users=2, think_s='x'}",
+            "think_s = 'x' is a string: give a number or a table",
+        ),
+        (
+            "workload.arrivals={kind='users', users=2, think_s={kind='fixd'}}",
+            "think_s: unknown kind 'fixd'; did you mean",
+        ),
+        ("workload.arrivals={kind='users', users=2, think_s={kind='fixed'}}", "think_s: the key 'value' is missing"),
         # Values.
+        ("workload.arrivals={kind='users', users=2, think_s=-1}", "workload.arrivals: think_s = -1.0 is not a number"),
+        (
+            "workload.arrivals={kind='users', users=2, think_s={kind='exponential', mean=0}}",
+            "workload.arrivals.think_s: mean = 0.0 is not a positive",
+        ),
+        ("workload.arrivals={kind='users', users=2001}", "workload: users = 2001 are more than requests = 2000"),
         ("workload.arrivals.rate=nan", "workload.arrivals.rate = nan is not finite"),
         ("workload.arrivals.rate=inf", "workload.arrivals.rate = inf is not finite"),
         ("workload.arrivals.rate=0", "workload.arrivals: rate = 0.0 is not a positive"),
@@ -253,6 +278,22 @@ def test_what_cannot_be_used_is_refused_with_its_place(scenario_file: Path, over
     message = refusal(scenario_file, override)
     assert message.startswith(f"{scenario_file}: ")
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("think_s", "think"),
+    [
+        ("", FixedThink(0.0)),
+        (", think_s=3", FixedThink(3.0)),
+        (", think_s={kind='fixed', value=3}", FixedThink(3.0)),
+        (", think_s={kind='exponential', mean=2.5}", ExponentialThink(2.5)),
+        (", think_s={kind='lognormal', mean=2.5, cv=1}", LognormalThink(2.5, 1.0)),
+    ],
+)
+def test_users_think(scenario_file: Path, think_s: str, think: Think) -> None:
+    arrivals = load(scenario_file, [f"workload.arrivals={{kind='users', users=64{think_s}}}"]).workload.arrivals
+    assert isinstance(arrivals, Users)
+    assert (arrivals.users, arrivals.think) == (64, think)
 
 
 def test_only_max_wait_s_may_be_infinite(scenario_file: Path) -> None:

@@ -51,7 +51,7 @@ class Plan:
         table: the whole scenario as read, overrides applied.
         path: of the scenario's file.
         keys: the swept keys, as written.
-        x: the column that a figure's x axis shows: ``rate``, or the first swept number where no rate is swept.
+        x: the column that a figure's x axis shows: ``rate``, or the number of users, or else the first swept number.
         cells: every combination, the last key changing fastest.
     """
 
@@ -133,7 +133,7 @@ def _check_loads(values: list[Any]) -> None:
 def _x_axis(axes: Mapping[str, list[Any]]) -> str | None:
     """The key whose values a figure's x axis shows."""
     numbers = [key for key, values in axes.items() if key.partition(".")[0] != "run" and all(map(_is_number, values))]
-    return next((key for key in (LOAD, RATE) if key in axes), numbers[0] if numbers else None)
+    return next((key for key in (LOAD, RATE, USERS) if key in axes), numbers[0] if numbers else None)
 
 
 def _is_number(value: Any) -> bool:

@@ -95,6 +95,16 @@ class TestSimulate:
         )
         assert done.stderr == "notice: s.toml: [sweep] is ignored here; it is for `simqueue sweep`\n"
 
+    def test_users_are_told_in_place_of_a_load(self, folder: Path) -> None:
+        users = ("--set", "workload.arrivals={kind='users', users=8, think_s=1}")
+        done = invoke("simulate", "s.toml", *FEW, *users)
+        assert done.exit_code == 0
+        # 8 at once in 2 + 8 * 0.2 s.
+        assert "  users        8, who wait for their answers (2.222 requests/s at saturation)\n" in done.stdout
+        assert "load" not in done.stdout
+        summary = json.loads(invoke("simulate", "s.toml", *FEW, *users, "--json").stdout)
+        assert (summary["users"], summary["unstable"]) == (8, False)
+
     def test_a_run_is_written_and_is_the_one_that_was_printed(self, folder: Path) -> None:
         done = invoke("simulate", "s.toml", "--json", "--out", "deep/out", *FEW)
         assert done.exit_code == 0

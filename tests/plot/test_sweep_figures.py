@@ -142,6 +142,17 @@ def test_a_swept_knob_is_the_x_axis(tmp_path: Path) -> None:
     assert "saturation throughput" not in said
 
 
+def test_users_are_the_x_axis_and_the_caption_tells_how_long_they_think(tmp_path: Path) -> None:
+    arrivals = {"kind": "users", "users": 2, "think_s": {"kind": "exponential", "mean": 0.5}}
+    tables = SCENARIO | {"workload": SCENARIO["workload"] | {"arrivals": arrivals}}
+    made = plan(tables | {"sweep": {"workload.arrivals.users": [1, 4, 16], "system.policy": POLICIES}}, Path("s.toml"))
+    found = dict(run(made))
+    plot_sweep([found[number] for number in range(len(made.cells))], made.x, of_sweep(made), tmp_path)  # type: ignore[misc]
+    said = texts(tmp_path / "response_time.svg")
+    assert {"users", "none", "static(batch=4)", "continuous(max_seqs=16)"} <= set(said)
+    assert "arrivals users (think_s exponential(mean=0.5))," in " ".join(said)
+
+
 def test_what_labels_leave_out_is_in_the_caption() -> None:
     policies = [{**policy, "release": "request"} for policy in ({"kind": "static", "batch": 2}, {"kind": "dynamic"})]
     caption = swept(**{"system.policy": policies, "load": [0.5]})[2]

@@ -82,6 +82,30 @@ def test_a_swept_number_is_the_x_axis_where_no_rate_is() -> None:
     assert [cell.scenario.system.policy for cell in made.cells] == [Continuous(4), Continuous(8)]
 
 
+def test_users_are_the_x_axis() -> None:
+    sweep = '"system.policy.max_seqs" = [4, 8]\n"workload.arrivals.users" = [1, 9]'
+    tables = scenario('"system.policy" = [{kind="continuous"}]\n' + sweep)
+    tables["workload"]["arrivals"] = {"kind": "users", "think_s": {"kind": "exponential", "mean": 2.0}}
+    made = plan(tables, PATH)
+    assert made.x == "workload.arrivals.users"
+    assert [(cell.series, cell.scenario.workload.arrivals.users) for cell in made.cells] == [
+        ("max_seqs=4", 1), ("max_seqs=4", 9), ("max_seqs=8", 1), ("max_seqs=8", 9),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["load", "workload.arrivals.rate"])
+def test_users_have_no_rate_to_sweep(key: str) -> None:
+    said = f'"{key}" sets a rate, but users send as fast as they are answered: sweep over "workload.arrivals.users"'
+    tables = scenario(f'"{key}" = [0.5]')
+    tables["workload"]["arrivals"] = {"kind": "users", "users": 3}
+    with pytest.raises(ConfigError, match=said):
+        plan(tables, PATH)
+    # Also where only one of several arrivals is of that kind.
+    arrivals = '"workload.arrivals" = [{kind="poisson", rate=1.0}, {kind="users", users=3}]'
+    with pytest.raises(ConfigError, match=said):
+        plan(scenario(f'"{key}" = [0.5]\n{arrivals}'), PATH)
+
+
 @given(st.lists(VALUES, min_size=1, max_size=6))
 def test_no_two_labels_are_the_same(values: list[object]) -> None:
     assert len(set(labels.words(values))) == len(values)

@@ -79,6 +79,19 @@ def test_without_load_the_rate_is_the_scenarios(tmp_path: Path) -> None:
         assert row["load"] == rate / row["saturation_rps"]
 
 
+def test_users_are_a_column_and_never_unstable() -> None:
+    tables = scenario(POLICIES + '"workload.arrivals.users" = [1, 50]')
+    tables["workload"]["arrivals"] = {"kind": "users"}
+    rows = rows_of(plan(tables, PATH))
+    assert [row["workload.arrivals.users"] for row in rows] == [row["users"] for row in rows] == [1, 50] * 3
+    assert not any(row["unstable"] for row in rows)
+    for row in rows:
+        assert row["load"] == row["rate"] / row["saturation_rps"]
+        # 50 users who do not think keep every server as busy as it can be.
+        if row["users"] == 50:
+            assert row["load"] == pytest.approx(1, rel=0.05)
+
+
 def test_a_trace_keeps_its_load_where_rows_are_dropped(tmp_path: Path) -> None:
     lines = [f"{second},{9 if second % 3 else 900},5" for second in range(60)]
     (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n" + "\n".join(lines) + "\n")
