@@ -63,14 +63,12 @@ def open_executor(live: Live, system: System, seed: int = 0) -> Executor:
         window = _window(system, live.max_context)
         return SleepExecutor(system.cost, spread, seed=seed, max_rows=live.max_rows, window=window)
     try:
-        from simqueue.live import device
+        from simqueue.live.device.make import executor
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("torch", "transformers"):
             raise
         raise ConfigError(f"the {live.executor} executor needs {error.name}: pip install 'simqueue[gpu]'") from None
-    return device.open_executor(
-        live.executor, live.model, live.dtype, live.device, max_rows=live.max_rows, max_context=live.max_context
-    )
+    return executor(live.executor, live.model, live.dtype, live.device, live.max_rows, live.max_context)
 
 
 def _window(system: System, most: int) -> int:
