@@ -16,7 +16,7 @@ from simqueue.plan import Lasts, Release, Step, Wait
 from simqueue.policy.base import BatchingPolicy, Decider, View
 from simqueue.record import Requests, settle
 from simqueue.sim.driver import drive
-from simqueue.source import Columns
+from simqueue.source import Columns, Users
 from simqueue.units import Grid
 
 _MS = 10**9
@@ -25,13 +25,17 @@ _MOST_DECISIONS = 100_000
 
 
 class _Case(NamedTuple):
-    """A small workload: arrivals in ticks, prompts and outputs in tokens, and whether policies see a bound of those."""
+    """A small workload: arrivals in ticks, prompts and outputs in tokens, and whether policies see a bound of those.
+
+    With ``users``, who wait for their answers, ``arrival`` is how long they think.
+    """
 
     name: str
     bounded: bool
     arrival: tuple[int, ...]
     prompt: tuple[int, ...]
     output: tuple[int, ...]
+    users: int = 0
 
 
 def _cycle(values: Sequence[int], count: int) -> tuple[int, ...]:
@@ -47,6 +51,8 @@ _CASES = (
     _Case("steady", False, tuple(range(0, 72 * _MS, 3 * _MS)), _cycle((20, 3, 60, 8), 24), _cycle((6, 1, 17), 24)),
     _Case("bursts", True, tuple(40 * _MS * (i // 8) for i in range(24)), _cycle((4, 33), 24), _cycle((8, 2, 25), 24)),
     _Case("far apart", True, tuple(range(0, 3000 * _MS, 500 * _MS)), _cycle((100, 1), 6), _cycle((30, 1), 6)),
+    _Case("users who do not think", True, (0,) * 20, _cycle((9, 40, 1), 20), _cycle((1, 12, 5, 3), 20), 6),
+    _Case("users", False, _cycle((0, 9 * _MS, 2 * _MS), 24), _cycle((20, 3, 8), 24), _cycle((6, 1, 17, 4), 24), 5),
 )
 # Coefficients that tie with no arrival, and one that makes every step end at one.
 _COSTS = (LinearCost(800_000_000, 8_000_000, 8_000_000, 2_000), LinearCost(_MS, 0, 0, 0))
@@ -139,7 +145,8 @@ class _Watched:
         most = [max(case.output)] * len(case.output) if case.bounded else None
         requests = Requests(arrival, prompt, output, most)
         engine = Engine(self, requests, _GRID, track_extremes=True)
-        leaps = drive(engine, requests, Columns(requests.arrival), cost, longest_leap=longest_leap).columns()
+        source = Users(requests.arrival, case.arrival, case.users) if case.users else Columns(requests.arrival)
+        leaps = drive(engine, requests, source, cost, longest_leap=longest_leap).columns()
         return [column.tolist() for column in settle(requests, leaps, with_batch=self.release == "batch")]
 
 

@@ -9,7 +9,7 @@ from simqueue.cost.noise import NoNoise
 from simqueue.errors import WorkloadError
 from simqueue.policy import NoBatching
 from simqueue.system import System
-from simqueue.workload import Trace, WorkloadSpec
+from simqueue.workload import Trace, Users, WorkloadSpec
 from simqueue.workload.checks import available_bytes
 
 # Measured on one core of a 2-core machine: the run and its summary.
@@ -30,7 +30,7 @@ def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
     if isinstance(workload.arrivals, Trace) or workload.requests is None or workload.output_tokens is None:
         return
     tokens = min(workload.output_tokens.mean, workload.output_tokens.max or math.inf)
-    steps = tokens / _widest(system.policy)
+    steps = tokens / min(_widest(system.policy), _most_at_once(workload))
     # Where answers leave with their batch nobody looks at single steps, and without noise they are leapt over.
     looked_at = getattr(system.policy, "release", "request") != "batch"
     step_s = _SECONDS_A_STEP * looked_at if isinstance(system.noise, NoNoise) else _SECONDS_A_NOISY_STEP
@@ -44,6 +44,11 @@ def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
             f"{requests * each_bytes / 1e9:.3g} GB of memory ({memory / 1e9:.3g} GB are available): "
             f"ask for at most {most}"
         )
+
+
+def _most_at_once(workload: WorkloadSpec) -> float:
+    """Requests that can be there at one instant."""
+    return workload.arrivals.users if isinstance(workload.arrivals, Users) else math.inf
 
 
 def _widest(policy: Any) -> float:

@@ -383,6 +383,14 @@ class TestSize:
             load(scenario_file, overrides)
         assert load(scenario_file, [*overrides, "workload.output_tokens.max=1"])
 
+    def test_there_are_no_more_rows_than_users(self, scenario_file: Path) -> None:
+        overrides = ["workload.requests=1_000_000", "workload.output_tokens.value=2000"]
+        overrides += ["system.policy={kind='continuous', max_seqs=64}", "system.noise={kind='exponential'}"]
+        assert load(scenario_file, overrides)
+        assert load(scenario_file, [*overrides, "workload.arrivals={kind='users', users=64}"])
+        with pytest.raises(WorkloadError, match=r"about 1\.61 hours"):
+            load(scenario_file, [*overrides, "workload.arrivals={kind='users', users=1}"])
+
 
 class TestOwnPolicies:
     def load(self, folder: Path, policy: str) -> Scenario:

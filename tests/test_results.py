@@ -38,7 +38,7 @@ from simqueue.errors import OutputError
 from simqueue.plan import Step, Wait
 from simqueue.profile import load_profile, save_profile
 from simqueue.results import refuse_unusable
-from simqueue.workload import Geometric, Lognormal, Poisson
+from simqueue.workload import ExponentialThink, Geometric, Lognormal, Poisson, Users
 
 NAMES = ["requests.parquet", "steps.parquet", "summary.json"]
 GRAPH = "gpt2-h200-bf16-graph"
@@ -102,6 +102,21 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, policy: Any, cost: Any
     loaded.save(tmp_path / "again")
     assert_same(Result.load(tmp_path / "again"), result)
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("noise", [NoNoise(), LognormalNoise(cv=0.3)], ids=["no noise", "noise"])
+def test_a_closed_loop_comes_back_with_the_arrivals_that_it_had(tmp_path: Path, policy: Any, noise: Any) -> None:
+    spec = msgspec.structs.replace(SPEC, arrivals=Users(users=9, think_s=ExponentialThink(0.05)))
+    overheads = Overheads(request_path_s=0.001, response_path_s=0.002)
+    result = result_of(System(policy, AFFINE, noise, overheads), make_workload(spec, 7))
+    result.save(tmp_path / "out")
+    loaded = Result.load(tmp_path / "out")
+    assert_same(loaded, result)
+    assert loaded.workload.closed_loop
+    assert not loaded.unstable
+    assert np.array_equal(loaded.workload.arrival_s, result.grid.seconds(result.arrival))
+    assert same(simulate(loaded.workload, System(policy, AFFINE, noise, overheads), seed=5).steps(), result.steps())
 
 
 def test_further_columns_come_back_under_their_own_names(tmp_path: Path) -> None:
@@ -256,7 +271,7 @@ class TestLoading:
             table = parquet.read_table(folder / name)
             about = json.loads(table.schema.metadata[b"simqueue"]) | {"schema": 99}
             parquet.write_table(table.replace_schema_metadata({"simqueue": json.dumps(about)}), folder / name)
-        with pytest.raises(OutputError, match="schema 99, but this simqueue reads 1"):
+        with pytest.raises(OutputError, match="schema 99, but this simqueue reads 2"):
             Result.load(folder)
 
     def test_a_file_of_somebody_else(self, folder: Path) -> None:
