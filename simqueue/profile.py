@@ -272,6 +272,7 @@ class Paths(_Strict, frozen=True):
     handover_s: float
     handover_per_request_s: float
     response_path_s: float
+    response_per_row_s: float
     timer_late_s: float
 
 

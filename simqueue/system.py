@@ -20,7 +20,8 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         request_path_s: from the client to the queue.
         handover_s, handover_per_request_s: between a run-to-completion batch and the next decision, the second times
             the requests in the finished batch.
-        response_path_s: from the end of a step to the client, for every token; part of the service time.
+        response_path_s, response_per_row_s: from the end of a step to the client, for every token, the second times the
+            rows of the step, whose tokens leave together; part of the service time.
         timer_late_s: how late a timer fires.
     """
 
@@ -28,6 +29,7 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handover_s: float = 0.0
     handover_per_request_s: float = 0.0
     response_path_s: float = 0.0
+    response_per_row_s: float = 0.0
     timer_late_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -81,6 +81,7 @@ class Overheads:
     handover: int = 0
     handover_per_request: int = 0
     response_path: int = 0
+    response_per_row: int = 0
     timer_late: int = 0
 
 
@@ -151,13 +152,15 @@ class Outcome:
 
 @dataclass
 class Row:
-    """A request on its way: its tokens in the cache, and the instants at which its tokens left the server."""
+    """A request on its way: its tokens in the cache, and of each of its tokens when it left the server and in how many
+    rows."""
 
     request: Request
     visible: int
     cached: int = 0
     scheduled: int | None = None
     tokens: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     @property
     def prefilling(self) -> bool:
@@ -166,6 +169,10 @@ class Row:
     @property
     def done(self) -> bool:
         return len(self.tokens) == self.request.output
+
+    def there(self, token: int, overheads: Overheads) -> int:
+        """When a token is at the client: those of a step go out together, and are taken apart one by one."""
+        return self.tokens[token] + overheads.response_path + overheads.response_per_row * self.sizes[token]
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,7 @@ def simulate(
                 if not isinstance(policy, Alone) and policy.release == "batch":
                     for row in batch:
                         row.tokens = [now] * row.request.output
+                        row.sizes = [size] * row.request.output
                 clients.hear(batch)
                 now += overheads.handover + overheads.handover_per_request * size
                 continue
@@ -227,7 +235,7 @@ def simulate(
         now = min(wakes)
 
     return Outcome(
-        {row.request.id: times(row, overheads.response_path) for row in everyone},
+        {row.request.id: times(row, overheads) for row in everyone},
         model.steps,
         {row.request.id: row.request.arrival for row in everyone},
     )
@@ -302,7 +310,7 @@ class Users:
             for user in self.users:
                 if user.waits_for is row:
                     user.waits_for = None
-                    user.until = row.tokens[-1] + self.overheads.response_path + self.think()
+                    user.until = row.there(-1, self.overheads) + self.think()
 
 
 def batch_size(policy: RunToCompletion, waiting: list[Row], now: int, closed: bool) -> int:
@@ -368,6 +376,7 @@ class Model:
             row.cached += new
             if not row.prefilling and not row.done:
                 row.tokens.append(end)
+                row.sizes.append(len(work))
         return end
 
 
@@ -389,7 +398,8 @@ def shape_of(work: Work) -> StepShape:
     )
 
 
-def times(row: Row, response_path: int) -> Times:
-    """What the client sees of a finished request."""
+def times(row: Row, overheads: Overheads) -> Times:
+    """What the client sees of a finished request, tokens in their order."""
     assert row.scheduled is not None
-    return Times(row.scheduled, row.tokens[0] + response_path, row.tokens[-1] + response_path)
+    first = row.there(0, overheads)
+    return Times(row.scheduled, first, max(first, row.there(-1, overheads)))

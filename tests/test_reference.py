@@ -239,6 +239,19 @@ def test_hand_over_is_for_whole_batches_only_and_paths_are_for_everybody() -> No
     assert simulate([Request(0, 0, 1, 2)], Static(1, "batch"), TEN, overheads).requests == {0: Times(3, 27, 27)}
 
 
+def test_tokens_of_a_step_leave_together_and_are_taken_apart_row_by_row() -> None:
+    # 0 and 1 start at 0 with 2 rows: first tokens at 10 + 4 + 2 * 3 = 20. 1 goes on alone: last at 20 + 4 + 3 = 27.
+    over = Overheads(response_path=4, response_per_row=3)
+    requests = [Request(0, 0, 1, 1), Request(1, 0, 1, 2)]
+    assert simulate(requests, Continuous(2, None), TEN, over).requests == {0: Times(0, 20, 20), 1: Times(0, 20, 27)}
+    # Held rows have tokens, too: both steps have 2 rows.
+    assert simulate(requests, Static(2, "request"), TEN, over).requests[1] == Times(0, 20, 30)
+    assert simulate(requests, Static(2, "batch"), TEN, over).requests == {0: Times(0, 30, 30), 1: Times(0, 30, 30)}
+    # With 50 a row the last token, at 20 + 4 + 50, cannot overtake the first, at 10 + 4 + 100.
+    slow = Overheads(response_path=4, response_per_row=50)
+    assert simulate(requests, Continuous(2, None), TEN, slow).requests[1] == Times(0, 114, 114)
+
+
 def test_a_late_timer_is_overtaken_by_whatever_wakes_the_server_first() -> None:
     late, policy = Overheads(timer_late=3), Dynamic(4, 10, None, "batch")
     # Due at 10, fires at 13. 1, from 5, changes nothing; 2 comes at 20, is due at 30, fires at 33.

@@ -22,6 +22,7 @@ class Delays(NamedTuple):
     handover: int = 0
     handover_per_request: int = 0
     timer_late: int = 0
+    response_per_row: int = 0
 
 
 _NO_DELAYS = Delays()
@@ -119,7 +120,8 @@ def _replica(
             leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))
         ended = complete(done, now + first, end, path)
         if loops:
-            _tell(source, engine.left, requests.finished, end)
+            back = delays.response_per_row * (rows + prefill_rows)
+            _tell(source, engine.left, requests.finished, end, back)
             # Who has been answered may come at once, and the source is open again.
             next_arrival = end
         now = end
@@ -129,10 +131,10 @@ def _replica(
             now += pause
 
 
-def _tell(source: Source, left: Sequence[int], finished: Sequence[int], end: int) -> None:
-    """The answers of a piece of work that ended at ``end`` are heard, each at its own instant.
+def _tell(source: Source, left: Sequence[int], finished: Sequence[int], end: int, back: int) -> None:
+    """The answers of a piece of work that ended at ``end`` are heard, each ``back`` after its own instant.
 
     Of whoever finished with the leap that admitted it the engine has written nothing (see `Requests`).
     """
     for at, request in sorted((finished[i] if finished[i] >= 0 else end, i) for i in left):
-        source.hear(request, at)
+        source.hear(request, at + back)

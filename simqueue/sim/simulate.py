@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
@@ -77,20 +77,21 @@ def simulate(
             arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
             workload = workload.realised(bound.grid.seconds(arrival))
         columns = leaps.columns()
-        scheduled, first_token, finished = settle(requests, columns, with_batch=with_batch)
-        delivery = bound.grid.ticks(system.overheads.response_path_s)
-        finished = _later(finished, delivery)
-    table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
+        scheduled, first_end, end = settle(requests, columns, with_batch=with_batch)
+        table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
+        first_token, finished = (_there(bound, table, at) for at in (first_end, end))
+        # What left the server later is not there earlier.
+        finished = np.maximum(first_token, finished)
     return Result(
         workload=workload,
         grid=bound.grid,
         arrival=arrival,
         scheduled=scheduled,
-        first_token=first_token + delivery,
+        first_token=first_token,
         finished=finished,
         leaps=table,
-        first_delivery=np.broadcast_to(np.int64(delivery), len(workload)),
-        delivery=np.broadcast_to(np.int64(delivery), len(workload)),
+        first_delivery=first_token - first_end,
+        delivery=finished - end,
         with_batch=with_batch,
         warmup=warmup,
         durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
@@ -176,8 +177,21 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
     ticks, over = bound.grid.ticks, bound.system.overheads
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
-    delays = Delays(ticks(over.handover_s), ticks(over.handover_per_request_s), ticks(over.timer_late_s))
+    delays = Delays(
+        *(ticks(over.handover_s), ticks(over.handover_per_request_s)),
+        *(ticks(over.timer_late_s), ticks(over.response_per_row_s)),
+    )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
+
+
+def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column) -> Column:
+    """When what left the server at these step ends is at the client."""
+    ticks, over = bound.grid.ticks, bound.system.overheads
+    delivery = ticks(over.response_path_s)
+    if per_row := ticks(over.response_per_row_s):
+        leap = np.searchsorted(leaps["start"] + leaps["total"], ends)
+        return _later(ends, delivery + per_row * (leaps["rows"] + leaps["prefill_rows"])[leap])
+    return _later(ends, delivery)
 
 
 @contextmanager
@@ -192,9 +206,9 @@ def _fits(grid: Grid) -> Iterator[None]:
         ) from None
 
 
-def _later(column: Column, ticks: int) -> Column:
+def _later(column: Column, ticks: int | Column) -> Column:
     """NumPy wraps around without a word; raises OverflowError in its place."""
-    if int(column.max()) + ticks > INT64_MAX:
+    if int(column.max()) + int(np.max(ticks)) > INT64_MAX:
         raise OverflowError
     return column + ticks
 

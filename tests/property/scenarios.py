@@ -237,9 +237,9 @@ _DELAY = st.sampled_from([0, 0, 0, 1, 3, 5, 10, 10**9])
 
 @st.composite
 def delays(draw: st.DrawFn, *, handover: bool) -> reference.Overheads:
-    """All five; the hand-over only where batches run to completion."""
+    """All of them; the hand-over only where batches run to completion."""
     pause = _DELAY if handover else st.just(0)
-    return reference.Overheads(draw(_DELAY), draw(pause), draw(pause), draw(_DELAY), draw(_DELAY))
+    return reference.Overheads(*map(draw, (_DELAY, pause, pause, _DELAY, _DELAY, _DELAY)))
 
 
 @st.composite
