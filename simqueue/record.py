@@ -56,7 +56,8 @@ class OpenRequests(Requests):
         empty = np.zeros(0, np.int64)
         super().__init__(empty, empty, empty)
         self.count = -1
-        self.max_output, self.predicted_output = [], []
+        self.max_output: list[int | None] = []
+        self.predicted_output: list[int | None] = []
 
     def append(
         self, arrival: int, prompt: int, output: int, max_output: int | None, predicted_output: int | None

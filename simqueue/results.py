@@ -198,8 +198,8 @@ def _about_of(table: _Table, path: Path) -> dict[str, Any]:
 
 
 def _durations(steps: _Table, about: Mapping[str, Any], path: Path) -> Callable[[], Column]:
-    """The same steps again: as they were measured, where each is a leap of its own, or by the cost and the noise as they
-    were configured and the embedded profile."""
+    """The same steps again: as they were measured, where each is a leap of its own, or by the cost and the noise as
+    they were configured and the embedded profile."""
     if (steps.columns["steps"] == 1).all():
         return lambda: steps.columns["total"]
     system, seed = about["provenance"]["system"], about["noise_seed"]

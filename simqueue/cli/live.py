@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,9 @@ def live(
 
     scenario = load(file, overrides or ())
     if scenario.live is None:
-        raise ConfigError(f'{file}: the table [live] is missing, which says what runs: executor = "graph", for instance')
+        raise ConfigError(
+            f'{file}: the table [live] is missing, which says what runs: executor = "graph", for instance'
+        )
     if out is not None:
         refuse_unusable(out)
     if scenario.sweep is not None:
@@ -66,13 +69,15 @@ def live(
             show(summary, run.warmup)
     lost = len(workload) - served.outcomes["completed"]
     if lost:
-        typer.echo(f"simqueue: {lost} of {len(workload)} requests were not completed: {_why(served.outcomes)}", err=True)
+        typer.echo(
+            f"simqueue: {lost} of {len(workload)} requests were not completed: {_why(served.outcomes)}", err=True
+        )
     if out is not None and served.result is not None:
         typer.echo(f"written to {out}", err=True)
     if served.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
-def _why(outcomes: dict[str, int]) -> str:
+def _why(outcomes: Mapping[str, int]) -> str:
     named = [f"{count} {name}" for name, count in outcomes.items() if count and name != "completed"]
     return ", ".join([*named, "the rest never sent"])

@@ -19,7 +19,8 @@ import msgspec
 
 from simqueue.live.executor import now_ns
 from simqueue.live.wire import Answer, Bye, Cancel, Failed, Message, Submit, Unpacker, packed
-from simqueue.source import NEVER, Columns, Source, Users
+from simqueue.record import NEVER
+from simqueue.source import Columns, Source, Users
 
 _CHUNK = 1 << 18
 SERVER_GONE = "the server has gone away"
@@ -58,7 +59,7 @@ class Account(NamedTuple):
     failed: dict[int, str]
 
 
-class ServerGone(Exception):
+class ServerGoneError(Exception):
     """An answer will not be whole, and why."""
 
 
@@ -76,9 +77,9 @@ class Server:
         loop.add_reader(sock, self._receive)
 
     async def ask(self, request: Submit) -> AsyncGenerator[list[int]]:
-        """Send a request; yields its tokens as they come. Who stops listening cancels it. Raises ServerGone."""
+        """Send a request; yields its tokens as they come. Who stops listening cancels it. Raises ServerGoneError."""
         if self.gone:
-            raise ServerGone(self.gone)
+            raise ServerGoneError(self.gone)
         stream = self._streams[request.request] = asyncio.Queue()
         self.send(request)
         left = request.output
@@ -87,7 +88,7 @@ class Server:
                 tokens = await stream.get()
                 if isinstance(tokens, str):
                     left = 0
-                    raise ServerGone(tokens)
+                    raise ServerGoneError(tokens)
                 left -= len(tokens)
                 yield tokens
         finally:
@@ -192,7 +193,7 @@ class Clients:
                 tokens += new
                 if 0 <= leaves <= len(tokens):
                     break
-        except ServerGone as error:
+        except ServerGoneError as error:
             account.failed[request] = str(error)
         finally:
             await answer.aclose()

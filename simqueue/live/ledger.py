@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ class Ledger:
         first = ends[0] - start
         self._steps.append((start, 1, first if joining else 0, first, rows, work.context, work.longest, *prefill))
         self.waited.append(waited)
-        for age, (before, end) in enumerate(zip(ends, ends[1:], strict=False)):
+        for age, (before, end) in enumerate(pairwise(ends)):
             everyone = rows + joining
             context = work.context + rows + work.new_tokens + everyone * age
             longest = max(work.longest + 1, work.widest) + age
@@ -71,7 +72,7 @@ class Ledger:
 
     def note_host(self, stamps: Sequence[int], steps: int) -> None:
         """Where the host's time went in a round of the loop; a call that runs many steps says so of the first."""
-        self._host.append(tuple(after - before for before, after in zip(stamps, stamps[1:], strict=False)))
+        self._host.append(tuple(after - before for before, after in pairwise(stamps)))
         self._host += [(0,) * len(HOST_FIELDS)] * (steps - 1)
 
     def leaps(self) -> dict[str, Column]:

@@ -1,4 +1,4 @@
-"""What passes between the clients and the server: frames of msgpack over a stream socket, four bytes of length first."""
+"""What passes between clients and server: frames of msgpack over a stream socket, four bytes of length first."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The worker: one thread that owns the engine and the device, and serves whoever is connected.
 
-    receive what came -> engine.plan -> executor.launch -> deliver the step before -> executor.collect -> engine.complete
+    receive what came -> engine.plan -> executor.launch -> deliver the step before -> executor.collect
+    -> engine.complete
 
 What a step gave is delivered while the device runs the next one.
 """
