@@ -7,6 +7,7 @@ that are no numbers of the kind asked for, raise :class:`simqueue.errors.ConfigE
 |---|---|
 | one at a time, exponential, constant or general service | `MM1`, `MD1`, `MG1` |
 | bursty arrivals, exponential service | `GIM1` (renewal), `MMPPM1` (Markov-modulated) |
+| users who wait for their answers, exponential service | `MachineRepairman` |
 | batches of at least a and at most b | `bulk_service` |
 | batches without a cap, greedy or with a timeout | `unlimited_batching`, `inoue_response_bound_s` |
 | iteration-level (continuous) batching | `continuous_batching` |
@@ -20,6 +21,7 @@ from simqueue.theory.inoue import inoue_response_bound_s
 from simqueue.theory.md1 import MD1
 from simqueue.theory.mg1 import MG1
 from simqueue.theory.mmpp import MMPPM1
+from simqueue.theory.repairman import MachineRepairman
 from simqueue.theory.unlimited import unlimited_batching
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "MM1",
     "MMPPM1",
     "BatchQueue",
+    "MachineRepairman",
     "ServiceTime",
     "bulk_service",
     "continuous_batching",

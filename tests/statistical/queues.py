@@ -22,15 +22,28 @@ from simqueue.theory import (
     MM1,
     MMPPM1,
     BatchQueue,
+    MachineRepairman,
     bulk_service,
     continuous_batching,
     inoue_response_bound_s,
     unlimited_batching,
 )
 from simqueue.theory.chain import poisson, stationary
-from simqueue.workload import MMPP, Arrivals, Fixed, Gamma, Geometric, Lengths, Poisson
+from simqueue.workload import (
+    MMPP,
+    Arrivals,
+    ExponentialThink,
+    Fixed,
+    Gamma,
+    Geometric,
+    Lengths,
+    LognormalThink,
+    Poisson,
+    Think,
+    Users,
+)
 
-Single = MM1 | MD1 | MG1 | GIM1 | MMPPM1
+Single = MM1 | MD1 | MG1 | GIM1 | MMPPM1 | MachineRepairman
 Rivals = Mapping[str, float]
 
 WARMUP = 2000
@@ -78,6 +91,10 @@ def waiting(run: Run) -> float:
     return run.mean_waiting
 
 
+def throughput(run: Run) -> float:
+    return float(run.summary["throughput_rps"])
+
+
 # Figures.
 
 
@@ -94,7 +111,9 @@ def times(queue: Single | BatchQueue, rate: float, rivals: Rivals, precision: fl
     return means if rare else (*means, Figure("utilisation", utilisation, queue.utilisation))
 
 
-def percentiles(queue: MM1 | MD1 | GIM1 | MMPPM1, name: str, rival: MM1 | MD1) -> tuple[Figure, ...]:
+def percentiles(
+    queue: MM1 | MD1 | GIM1 | MMPPM1 | MachineRepairman, name: str, rival: MM1 | MD1 | MachineRepairman
+) -> tuple[Figure, ...]:
     """p50, p90 and p99 of queueing and response time; ``rival`` of this name has others."""
     return tuple(
         Figure(
@@ -263,6 +282,27 @@ def _at_rate(rate: float, rates: tuple[float, ...], stays: tuple[float, ...]) ->
     return MMPPM1(tuple(factor * r for r in rates), stays, 1.0)
 
 
+def users(count: int, think: Think, name: str, requests: int) -> Queue:
+    """Whatever the distribution of the think times, their mean alone counts."""
+    exact, more = (MachineRepairman(n, think.mean, 1.0) for n in (count, count + 1))
+    rate = exact.throughput_rps
+    rivals = {"M/M/1 at the same rate": MM1(rate, 1.0).mean_queueing_s, "one user more": more.mean_queueing_s}
+    bound = min(1.0, count / (1.0 + think.mean))
+    return queue(
+        f"M/M/1//{count}, {name} thinks of {think.mean:g} s",
+        "MachineRepairman",
+        (
+            *times(exact, rate, rivals),
+            Figure("requests per second", throughput, rate, {"one user more": more.throughput_rps}, bound=bound),
+            *percentiles(exact, "one user more", more),
+        ),
+        Users(users=count, think_s=think),
+        NoBatching(),
+        requests,
+        noise=ExponentialNoise(),
+    )
+
+
 # Batches.
 
 
@@ -393,6 +433,8 @@ QUEUES = (
     gamma(0.8, 0.5, 35_000),
     mmpp("on-off", (1.2, 0.0), (5.0, 5.0), 25_000),
     mmpp("3 states", (0.2, 0.6, 1.2), (8.0, 6.0, 4.0), 25_000, THREE_STATES),
+    users(8, ExponentialThink(6.0), "exponential", 20_000),
+    users(20, LognormalThink(25.0, 2.0), "lognormal (cv 2)", 30_000),
     bulk(2.0, 1, 8, Dynamic(max_batch=8), "dynamic", (1, 3, 8)),
     bulk(1.4, 1, 8, Continuous(max_seqs=8), "continuous", (1, 3, 8)),
     bulk(1.4, 3, 8, Dynamic(max_batch=8, min_batch=3, max_wait_s=math.inf), "dynamic", (3, 5, 8)),

@@ -10,6 +10,9 @@ Runs start empty, and the first `WARMUP` requests are left out. Two tests below 
 with renewal arrivals and for capped batches. The other queues forget at least as fast:
 - MMPP: the relaxation times (second eigenvalue of the chain of states and numbers) are 43 s and 23 s, and the warm-up
   lasts over 3,000 s.
+- Users: a loop with one more request in the system has one user less who asks, so that two coupled loops with
+  exponential thinks lose a difference at rate 1 / think time at least, and the warm-up lasts over 300 think times. With
+  lognormal thinks, all of them fresh at 0, it lasts over 100.
 - Batches without a cap: the next size is Poisson with a mean of a constant and load times this size, so that at
   most 0.8 of a difference outlives a batch, and the warm-up has at least 50 of them. A timeout makes it shorter.
 - Continuous: with all seats taken a step shrinks E exp(theta N) by 2.6 % and 3.0 % at the best theta, and the warm-up
