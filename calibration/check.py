@@ -19,10 +19,10 @@ _PROMPTS = 40
 _OUTPUT = 24
 _ROWS = 16
 # how far below the best logit emitted tokens may be on average, in standard deviations of the logits
-_REGRET = {"fp32": 1e-4, "bf16": 0.01}
+_REGRET = {"float32": 1e-4, "bfloat16": 0.01}
 _CONTROL = 5
 # weights so large that the argmax depends on the whole context
-_INITIALIZER_RANGE = 0.2
+INITIALIZER_RANGE = 0.2
 
 Answers = list[list[int]]
 
@@ -48,12 +48,17 @@ class Agreement:
 
 
 def check(model: str, runner: str, dtype: str, device: str) -> Agreement:
+    """Load a model, its weights large if they are random, and `examine` an executor around it."""
+    return examine(load(model, dtype, device, INITIALIZER_RANGE), runner)
+
+
+def examine(loaded: Loaded, runner: str) -> Agreement:
     """Serve some prompts in random order and compare every token with what the model says of each prompt alone.
 
     Raises:
         SimqueueError: a token is not what the model says, or the comparison could not tell.
     """
-    loaded = load(model, dtype, device, _INITIALIZER_RANGE)
+    dtype, device = str(loaded.model.dtype).removeprefix("torch."), loaded.device.type
     rng = np.random.default_rng(5)
     window = min(1024, loaded.window)
     vocabulary = int(loaded.model.config.vocab_size)
