@@ -89,7 +89,7 @@ class Engine:
         self.closed = tail == self._requests.count
 
     def close(self) -> None:
-        """No request will come any more, where their number was not known before."""
+        """No request will come any more, or none before one that has come is answered: until the next `submit`."""
         self.closed = True
 
     def cancel(self, request: int, now: int) -> None:

@@ -61,7 +61,8 @@ class Columns:
 class Users:
     """Users who think, ask, wait for the whole answer, and think again: a closed loop.
 
-    All of them begin to think at 0. At one instant they come in order of user. Once everything has been asked they go.
+    All of them begin to think at 0. At one instant they come in the order in which they began to think. Once everything
+    has been asked they go.
 
     Args:
         arrival: is filled in as requests come; has room for all of them.
@@ -77,7 +78,7 @@ class Users:
         self._arrival, self._think, self._there, self._back = arrival, think, there, back
         self._count = len(think)
         self._begun = 0
-        self._coming: list[tuple[int, int]] = []
+        self._coming: list[tuple[int, int, int]] = []
         self.asked: list[int] = []
         for user in range(users):
             self._thinks(user, 0)
@@ -90,7 +91,7 @@ class Users:
     def take(self, now: int) -> int:
         """See `Source.take`."""
         while self.next <= now:
-            due, user = heappop(self._coming)
+            due, _, user = heappop(self._coming)
             self._arrival[len(self.asked)] = due
             self.asked.append(user)
         return len(self.asked)
@@ -100,6 +101,6 @@ class Users:
         self._thinks(self.asked[request], end + self._back)
 
     def _thinks(self, user: int, begin: int) -> None:
-        think = self._think[self._begun % self._count]
+        due = begin + self._think[self._begun % self._count] + self._there
+        heappush(self._coming, (due, self._begun, user))
         self._begun += 1
-        heappush(self._coming, (begin + think + self._there, user))

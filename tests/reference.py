@@ -17,8 +17,9 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
   cut, and a chunk that does not complete its prompt yields no token.
 * A user of a closed loop thinks, asks, hears the whole answer ``response_path`` after its last token has left, and
   thinks again. Everybody begins to think at 0. The next think time belongs to whoever hears next (of those who hear at
-  one instant: whose request has the smaller id), the next lengths to whoever asks next (at one instant: in order of
-  user). When all lengths are used up, no more is asked; think times are used from the first again.
+  one instant: whose request has the smaller id), the next lengths to whoever asks next (of those who ask at one
+  instant: who began to think first). When all lengths are used up, no more is asked; think times are used from the
+  first again.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Overheads:
     """What the server costs beside the model, in ticks."""
 
     request_path: int = 0
+    wake: int = 0
     handover: int = 0
     handover_per_request: int = 0
     response_path: int = 0
@@ -227,9 +229,9 @@ def simulate(
                 now += overheads.handover + overheads.handover_per_request * size
                 continue
 
-        # Nothing starts now: sleep until the next request is seen or the deadline fires.
+        # Nothing starts now: sleep until the next request has been seen, or the deadline fires.
         visible = clients.next_visible()
-        wakes = [] if visible is None else [visible]
+        wakes = [] if visible is None else [visible + overheads.wake]
         if isinstance(policy, Dynamic) and policy.max_wait is not None and waiting:
             wakes.append(waiting[0].visible + policy.max_wait + overheads.timer_late)
         now = min(wakes)
@@ -262,10 +264,10 @@ class Crowd:
 
 @dataclass
 class User:
-    """Somebody who thinks until an instant, or else waits for the answer to a request."""
+    """Somebody who thinks until an instant, for the n-th think of all, or else waits for the answer to a request."""
 
-    number: int
     until: int
+    nth: int
     waits_for: Row | None = None
 
 
@@ -275,7 +277,7 @@ class Users:
     def __init__(self, loop: ClosedLoop, overheads: Overheads) -> None:
         self.loop, self.overheads = loop, overheads
         self.thinks = self.sent = 0
-        self.users = [User(number, self.think()) for number in range(loop.users)]
+        self.users = [User(self.think(), nth) for nth in range(loop.users)]
 
     def think(self) -> int:
         """The next think time."""
@@ -287,7 +289,7 @@ class Users:
         thinking = [user for user in self.users if user.waits_for is None]
         if not thinking or self.sent == len(self.loop.lengths):
             return None
-        return min(thinking, key=lambda user: (user.until, user.number))
+        return min(thinking, key=lambda user: (user.until, user.nth))
 
     def next_visible(self) -> int | None:
         """When the scheduler sees the next request, if one is on its way."""
@@ -310,6 +312,7 @@ class Users:
             for user in self.users:
                 if user.waits_for is row:
                     user.waits_for = None
+                    user.nth = self.thinks
                     user.until = row.there(-1, self.overheads) + self.think()
 
 

@@ -299,8 +299,15 @@ def test_users_ask_again_one_think_after_their_answer() -> None:
     assert starts(outcome) == [0, 10, 20, 30]
 
 
-def test_users_at_one_instant_come_in_order_and_take_the_next_lengths() -> None:
-    # Both hear at 1000 + 200 + 30 = 1230 and think 7: 0 comes before 1 at 1237, and has the longer prompt.
+def test_who_asks_at_an_instant_of_an_answer_asks_before_whom_it_brings() -> None:
+    # 1 thinks until 10, when 0 has its answer and does not think: 1 comes first, with three tokens, and then 0.
+    outcome = simulate(ClosedLoop(2, [(1, 1), (1, 3), (1, 1)], [0, 10, 0]), Alone(), TEN)
+    assert (arrivals(outcome), ends(outcome)) == ([0, 10, 10], [10, 20, 30, 40, 50])
+    assert starts(outcome) == [0, 10, 40]
+
+
+def test_users_at_one_instant_take_the_next_lengths_in_order() -> None:
+    # Both hear at 1000 + 200 + 30 = 1230 and think 7: 0 begins first, comes first at 1237 and has the longer prompt.
     outcome = simulate(
         ClosedLoop(2, [(1, 1), (2, 1), (5, 1), (1, 2)], [0, 0, 7, 7]), Dynamic(2, 0, None, "batch"), DIGITS
     )

@@ -49,13 +49,21 @@ def test_users_think_ask_hear_and_think_again() -> None:
     assert (source.next, source.take(1000)) == (NEVER, 4)
 
 
-def test_users_at_one_instant_come_in_order_of_user() -> None:
+def test_users_at_one_instant_come_in_the_order_in_which_they_began_to_think() -> None:
     source, _ = users([5] * 6, 3)
     source.take(5)
     for request in (2, 0, 1):
         source.hear(request, 9)
     source.take(9 + 5)
-    assert source.asked == [0, 1, 2, 0, 1, 2]
+    assert source.asked == [0, 1, 2, 2, 0, 1]
+
+
+def test_who_comes_anyway_comes_before_whom_an_answer_brings_at_that_instant() -> None:
+    source, _ = users([0, 10, 0], 2)
+    source.take(9)
+    source.hear(0, 10)
+    source.take(10)
+    assert source.asked == [0, 1, 0]
 
 
 def test_both_ways_count() -> None:

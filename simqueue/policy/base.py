@@ -30,7 +30,8 @@ class View(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the last request has arrived."""
+        """Whether nobody can come before somebody has been answered: the last request has arrived, or every user of a
+        closed loop waits."""
 
     def oldest(self) -> int:
         """Arrival of the request that has waited longest (only while ``waiting`` is not 0)."""
