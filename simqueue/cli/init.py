@@ -19,7 +19,8 @@ SCENARIO = """\
 requests = 10_000
 
 # When requests come. Also: { kind = "constant", rate = 400.0 }, { kind = "gamma", rate = 400.0, cv = 2.0 } (bursty),
-# { kind = "mmpp", rates = [800.0, 0.0], mean_stay_s = [10.0, 10.0] } (on and off), and
+# { kind = "mmpp", rates = [800.0, 0.0], mean_stay_s = [10.0, 10.0] } (on and off),
+# { kind = "users", users = 64, think_s = { kind = "exponential", mean = 0.5 } } (who wait for their answers), and
 # { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens, in place of everything
 # in this table.
 arrivals = { kind = "poisson", rate = 400.0 }
@@ -55,7 +56,7 @@ warmup = 1_000
 # For `simqueue sweep scenario.toml`: every combination of these lists. `load` is the rate as a share of what each
 # policy can do at most.
 # [sweep]
-# load = [0.2, 0.5, 0.8, 0.9]
+# load = [0.2, 0.5, 0.8, 0.9]          # for users: "workload.arrivals.users" = [1, 4, 16, 64]
 # "system.policy" = [ { kind = "none" }, { kind = "dynamic", max_batch = 8 }, { kind = "continuous", max_seqs = 64 } ]
 """
 
