@@ -54,9 +54,9 @@ seed = 1
 warmup = 1_000
 
 # For `simqueue sweep scenario.toml`: every combination of these lists. `load` is the rate as a share of what each
-# policy can do at most.
+# policy can do at most (users have no rate: sweep over "workload.arrivals.users" in its place).
 # [sweep]
-# load = [0.2, 0.5, 0.8, 0.9]          # for users: "workload.arrivals.users" = [1, 4, 16, 64]
+# load = [0.2, 0.5, 0.8, 0.9]
 # "system.policy" = [ { kind = "none" }, { kind = "dynamic", max_batch = 8 }, { kind = "continuous", max_seqs = 64 } ]
 """
 
