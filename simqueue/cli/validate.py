@@ -66,9 +66,10 @@ def validate(
         with closing(_outcomes(planned, before, out, repeats, other_machine, recompare)) as finished:
             for outcome in finished:
                 outcomes.append(outcome)
-                _tell(outcome, len(outcomes), len(planned))
                 _write(before, outcomes, read, out)
+                _tell(outcome, len(outcomes), len(planned))
     except KeyboardInterrupt:
+        _write(before, outcomes, read, out)
         done = f"{len(outcomes)} of {len(planned)} cells finished"
         typer.echo(f"simqueue: interrupted: {done}, in {out}; the same command goes on from there", err=True)
         raise typer.Exit(_INTERRUPTED) from None

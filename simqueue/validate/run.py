@@ -73,8 +73,6 @@ def _on_one_device(cases: Sequence[Case], plan: Plan, known: Mapping[str, Cell])
         for case in cases:
             machine.refuse_foreign(case.scenario.system.cost, here)
     keys = [key_of(case, plan.repeats, here) for case in cases]
-    if not known.keys() >= set(keys):
-        runs.warm(cases[0], executor)
     for case, key in zip(cases, keys, strict=True):
         yield known[key] if key in known else _live(case, key, executor, plan)
 

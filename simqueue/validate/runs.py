@@ -19,10 +19,9 @@ from simqueue.validate import machine
 from simqueue.validate.cells import Case
 from simqueue.validate.folder import keep, runs_of
 from simqueue.validate.record import Cell, digits
-from simqueue.workload import Workload
 
-# An unmeasured run of so many requests comes first: what a device does once, it has then done.
-_WARM = 16
+# An unmeasured run of so many requests comes first, so that the device is awake and has done what it does once.
+_WARM = 8
 
 
 class Runs(msgspec.Struct, frozen=True):
@@ -35,11 +34,6 @@ class Runs(msgspec.Struct, frozen=True):
     provenance: dict[str, Any]
 
 
-def warm(case: Case, executor: Executor) -> None:
-    """Meet the device once before anything is measured."""
-    _serve(case, case.workload.head(min(_WARM, len(case.workload))), executor, warmup=0)
-
-
 def run(case: Case, executor: Executor, repeats: int, folder: Path) -> Runs:
     """Run a case so many times, and keep the columns in ``folder``.
 
@@ -47,7 +41,8 @@ def run(case: Case, executor: Executor, repeats: int, folder: Path) -> Runs:
         SimqueueError: the device or the folder fails, or no request is answered.
         KeyboardInterrupt: it was stopped.
     """
-    served = [_serve(case, case.workload, executor, case.scenario.run.warmup) for _ in range(repeats)]
+    _warm(case, executor)
+    served = [_serve(case, executor) for _ in range(repeats)]
     results = [_result(run) for run in served]
     keep(results, folder, case.name)
     return Runs(
@@ -91,15 +86,22 @@ def client_s(results: Sequence[Result], case: Case) -> dict[str, dict[str, float
     }
 
 
-def _serve(case: Case, workload: Workload, executor: Executor, warmup: int) -> Served:
-    scenario = case.scenario
+def _warm(case: Case, executor: Executor) -> None:
+    few = case.workload.head(min(_WARM, len(case.workload)))
+    at_once = replace(few, arrival_s=np.zeros(len(few)))
+    if serve(at_once, case.scenario.system, executor, clients="thread").interrupted:
+        raise KeyboardInterrupt
+
+
+def _serve(case: Case, executor: Executor) -> Served:
+    run = case.scenario.run
     served = serve(
-        workload,
-        scenario.system,
+        case.workload,
+        case.scenario.system,
         executor,
         clients=case.live.clients,
-        seed=scenario.run.seed,
-        warmup=warmup,
+        seed=run.seed,
+        warmup=run.warmup,
         saturation_rps=lambda: case.saturation_rps,
     )
     if served.interrupted:

@@ -101,14 +101,15 @@ def _source(cell: Cell) -> Iterator[str]:
     cost = f"profile {profile['name']} ({profile['sha256'][:12]}, {profile['date']})" if profile else "a formula"
     yield f"Predicted: {cost}, mean over {cell.seeds} noise seeds."
     if cell.provenance["foreign"]:
-        yield f"OTHER MACHINE: the cost was measured on {'; '.join(cell.provenance['foreign'])}."
+        yield f"OTHER MACHINE: {'; '.join(cell.provenance['foreign'])}."
 
 
 def _table(cells: Sequence[Cell]) -> Iterator[Text]:
     """Every cell's name above its errors, so that it fits 80 letters."""
     yield Text.assemble(" " * _FIRST, *(f"{name:>{_WIDTH}}" for name in _STATISTICS), "  per 1 %")
     for cell in cells:
-        yield Text.assemble((cell.name, "bold"), f", {cell.repeats} x {cell.counted:,} requests")
+        load = "" if cell.load is None or "load=" in cell.label else f", load {cell.load:.3g}"
+        yield Text.assemble((cell.name, "bold"), f"{load}, {cell.repeats} x {cell.counted:,} requests")
         for metric in [SATURATION] if SATURATION in cell.figures else JUDGED:
             yield Text.assemble(f"  {_NAMES[metric]}".ljust(_FIRST), *_row(cell, metric))
         yield Text(f"  {'means':<{_FIRST - 2}}  {', '.join(_means(cell))}")

@@ -1,0 +1,192 @@
+"""`simqueue validate` as a user runs it, on a device that is pretended: real processes, real sockets, real seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rehearsals import SCENARIO
+
+from simqueue.errors import ProfileError
+from simqueue.testbed import open_executor
+from simqueue.validate import folder
+from simqueue.validate.cells import cases, tables
+from simqueue.validate.compare import SATURATION
+from simqueue.validate.record import Validation
+from simqueue.validate.run import Plan, validate
+
+SIMQUEUE = (sys.executable, "-c", "from simqueue.cli.main import main; main()")
+# Steps of 2 ms and more, so that a run lasts less than a second.
+SHORT = SCENARIO.replace("requests = 300", "requests = 60").replace("base_s = 0.8e-3", "base_s = 2e-3")
+LOADS = "[sweep]\nload = [0.5, 20.0]\n"
+
+
+def _write(place: Path, text: str = SHORT + LOADS, name: str = "scene.toml") -> Path:
+    path = place / name
+    path.write_text(text)
+    return path
+
+
+def _validate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*SIMQUEUE, "validate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _refused(*arguments: str | Path) -> str:
+    done = _validate(*arguments)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("simqueue: error: ")
+    return line
+
+
+def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
+    path, out = _write(tmp_path), tmp_path / "out"
+    done = _validate(path, "--out", out, "--repeats", "2")
+    assert done.returncode in (0, 1)  # by the verdicts, which are this machine's
+    assert "Traceback" not in done.stderr
+    assert "2 cells, 2 live runs each: about 0." in done.stderr
+    assert "[2/2] scene: load=20: " in done.stderr
+    assert "scene: load=0.5, 2 x 40 requests" in done.stdout
+    assert f"wrote {out}/validation.json and 6 figures in {out}/figures" in done.stdout
+
+    steady, saturated = folder.read(out).cells
+    assert steady.outcomes == saturated.outcomes == {"completed": 120}
+    assert len(steady.figures["response_s"]["mean"].live) == steady.repeats == 2
+    assert SATURATION in saturated.figures
+    assert steady.provenance["live"]["executor"] == "sleep"
+    assert {"sent_late_s", "received_s", "delivery_s", "first_delivery_s"} <= steady.client_s.keys()
+    assert steady.host_s["device"] > 0
+    # The pretended device takes its time and the host takes some more.
+    assert steady.steps["decode"].error <= 0.01
+
+    again = _validate(path, "--out", out, "--repeats", "2")
+    assert again.stdout == done.stdout
+    compared = _validate(path, "--out", out, "--recompare")
+    assert compared.returncode == done.returncode
+    assert compared.stdout == done.stdout
+    assert [cell.key for cell in folder.read(out).cells] == [steady.key, saturated.key]
+
+
+def test_a_dry_run_lists_cells_and_minutes_and_runs_nothing(tmp_path: Path) -> None:
+    _write(tmp_path), _write(tmp_path, SHORT, "other.toml")
+    done = _validate(tmp_path, "--out", tmp_path / "out", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    *cells, total = done.stdout.splitlines()
+    assert [cell.partition(", ")[0].partition(": 60")[0] for cell in cells] == [
+        "other: continuous(max_seqs=8)",
+        "scene: load=0.5",
+        "scene: load=20",
+    ]
+    assert total.startswith("3 cells, 3 live runs each: about 0.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    path, out = _write(tmp_path, SHORT + "[sweep]\nload = [0.5, 0.6, 0.01]\n"), tmp_path / "out"
+    command = [*SIMQUEUE, "validate", str(path), "--out", str(out), "--repeats", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr
+        said = [next(process.stderr)]
+        while not said[-1].startswith("[2/3]"):
+            said.append(next(process.stderr))
+        # As a terminal does: to every process. The third cell takes a minute.
+        os.killpg(process.pid, signal.SIGINT)
+        said += list(process.stderr)
+        assert process.wait(30) == 130
+    assert said[-1].startswith(f"simqueue: interrupted: 2 of 3 cells finished, in {out}; the same command goes on")
+    assert "Traceback" not in "".join(said)
+    assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.6"]
+    keys = [cell.key for cell in folder.read(out).cells]
+    path.write_text(SHORT + "[sweep]\nload = [0.5, 0.6, 0.7]\n")
+    _validate(path, "--out", out, "--repeats", "1")
+    cells = folder.read(out).cells
+    assert [cell.label for cell in cells] == ["load=0.5", "load=0.6", "load=0.7"]
+    assert [cell.key for cell in cells[:2]] == keys
+
+
+def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
+    small = SHORT.replace('executor = "sleep"', 'executor = "sleep"\nmax_rows = 4')
+    path, out = (
+        _write(tmp_path, small + '[sweep]\n"system.policy.max_seqs" = [8, 2]\nload = [20.0]\n'),
+        tmp_path / "out",
+    )
+    done = _validate(path, "--out", out, "--repeats", "1")
+    assert done.returncode == 1
+    failed = done.stderr.splitlines()[-1]
+    assert failed.startswith("simqueue: scene: max_seqs=8: the policy runs more than the 4 requests")
+    assert [cell.label for cell in folder.read(out).cells] == ["max_seqs=2"]
+
+
+BAD = {
+    "a file that is not there": ("typo.toml", None, "typo.toml: cannot be read"),
+    "no TOML": ("scene.toml", "[workload", "scene.toml: is no TOML"),
+    "a misspelt key": ("scene.toml", SHORT.replace("max_seqs", "max_seq"), "did you mean 'max_seqs'?"),
+    "no [live] table": (
+        "scene.toml",
+        SHORT.replace('[live]\nexecutor = "sleep"\nclients = "thread"\n', ""),
+        "scene.toml: has no [live] table, which says what runs: add [live] and executor",
+    ),
+    "an unknown executor": ("scene.toml", SHORT.replace('"sleep"', '"slep"'), "executor = 'slep'"),
+    "a load of nothing": ("scene.toml", SHORT + "[sweep]\nload = [0]\n", "load = 0 is no fraction"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_scenarios_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    name, text, said = BAD[case]
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    assert said in _refused(path, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_scenarios_is_refused(tmp_path: Path) -> None:
+    assert f"{tmp_path}: has no scenario file (*.toml) in it" in _refused(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    one, two = _write(tmp_path), _write(tmp_path / "a")
+    assert f"{two}: its cells would have the names of those of {one}" in _refused(one, two)
+
+
+def test_a_folder_with_strange_files_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    assert "holds 'thesis.tex', which no validation wrote: give an empty folder" in _refused(
+        _write(tmp_path), "--out", out
+    )
+    (out / "thesis.tex").rename(out / "validation.json")
+    assert "validation.json: is no validation of simqueue" in _refused(_write(tmp_path), "--out", out)
+
+
+def _tiny(place: Path) -> Path:
+    text = SHORT.replace('executor = "sleep"', 'executor = "eager"\nmodel = "tiny"\ndtype = "fp32"\ndevice = "cpu"')
+    return _write(place, text.replace('{ kind = "continuous", max_seqs = 8 }', '{ kind = "none" }'))
+
+
+def test_a_cost_of_another_machine_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    planned = cases(tables([_tiny(tmp_path)], ()))
+    plan = Plan(1, tmp_path / "out", lambda case: open_executor(case.live, case.scenario.system), None, False)
+    with pytest.raises(ProfileError, match=r"the cost is a formula, which was measured nowhere.*\(--other-machine\)"):
+        next(validate(planned, plan, Validation()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_model_with_a_cost_of_another_machine_is_compared_if_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "out"
+    done = _validate(_tiny(tmp_path), "--out", out, "--repeats", "1", "--other-machine")
+    assert done.returncode in (0, 1)
+    assert "Live: eager executor, gpt2-tiny, float32, on " in done.stdout
+    assert "OTHER MACHINE: the cost is a formula, which was measured nowhere." in done.stdout
+    [found] = folder.read(out).cells
+    assert found.outcomes == {"completed": 60}
