@@ -34,7 +34,11 @@ class Cancelled(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Closed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """No request comes any more."""
+    """No request comes any more, or none before an answer is whole."""
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An answer is whole, and its user may come again."""
 
 
 class Planned(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -51,7 +55,8 @@ class Completed(msgspec.Struct, frozen=True, tag=True, gc=False):
     ends: Sequence[int]
 
 
-Entry = Submitted | Cancelled | Closed | Planned | Completed
+Told = Submitted | Cancelled | Closed | Opened | Completed
+Entry = Told | Planned
 
 
 def replay(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) -> list[tuple[Planned, Planned]]:
@@ -75,7 +80,7 @@ def plan(engine: Engine, now: int) -> Planned:
     return Planned(now, answer, tuple(engine.prefill) if isinstance(answer, Work) else ())
 
 
-def tell(engine: Engine, requests: OpenRequests, entry: Submitted | Cancelled | Closed | Completed) -> None:
+def tell(engine: Engine, requests: OpenRequests, entry: Told) -> None:
     """Make the call that an entry is the record of."""
     match entry:
         case Submitted():
@@ -85,6 +90,8 @@ def tell(engine: Engine, requests: OpenRequests, entry: Submitted | Cancelled | 
             engine.cancel(entry.request, entry.now)
         case Closed():
             engine.close()
+        case Opened():
+            engine.submit(len(requests.prompt))
         case Completed():
             ends = entry.ends
             engine.complete(len(ends), ends[0], ends[-1], ends)

@@ -96,7 +96,7 @@ def serve(
     job = _job(workload, prompts or random_prompts(workload, executor.vocabulary, seed), leaves or {})
     with _quiet(), _clients(clients, theirs, job) as crowd:
         origin_ns = now_ns() + _HEAD_START_NS
-        worker = Worker(system.policy, executor, [Connection(ours)], origin_ns)
+        worker = Worker(system.policy, executor, [Connection(ours)], origin_ns, workload.meta["users"])
         crowd.begin(origin_ns)
         interrupted = _run(worker)
         account = crowd.account()

@@ -18,7 +18,7 @@ from simqueue.engine import Engine
 from simqueue.errors import DeviceError, SimqueueError
 from simqueue.live.connection import Connection
 from simqueue.live.executor import Emitted, Executor, now_ns
-from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Submitted, plan, tell
+from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Submitted, Told, plan, tell
 from simqueue.live.ledger import Ledger
 from simqueue.live.wire import Answer, Cancel, Failed, Submit
 from simqueue.plan import Wait, Work
@@ -36,10 +36,16 @@ class Worker:
     """Serves the requests of its connections under ``policy`` until all clients have said goodbye.
 
     Times are ticks of `GRID` since ``origin_ns``. An error of the device ends every answer and is kept in ``error``.
+    In a closed loop ``users`` is how many there are: while all of them wait, no policy waits for company.
     """
 
     def __init__(
-        self, policy: BatchingPolicy, executor: Executor, connections: Iterable[Connection], origin_ns: int
+        self,
+        policy: BatchingPolicy,
+        executor: Executor,
+        connections: Iterable[Connection],
+        origin_ns: int,
+        users: int | None = None,
     ) -> None:
         self.ledger = Ledger()
         self.journal: list[Entry] = []
@@ -51,6 +57,7 @@ class Worker:
         self._with_batch = with_batch(policy, executor)
         self._connections = list(connections)
         self._origin_ns = origin_ns
+        self._users = users
         self._now = 0
         self._waited = True
         self._last_end = 0
@@ -119,8 +126,9 @@ class Worker:
             if connection.gone:
                 for mine in [i for i, (whose, _) in self._clients.items() if whose is connection]:
                     self._cancel(mine)
-        if not self._engine.closed and all(connection.last for connection in self._connections):
-            self._tell(Closed())
+        closed = all(connection.last for connection in self._connections) or len(self._clients) == self._users
+        if closed != self._engine.closed:
+            self._tell(Closed() if closed else Opened())
 
     def _submit(self, connection: Connection, message: Submit) -> None:
         request = len(self._requests.prompt)
@@ -148,7 +156,7 @@ class Worker:
         self._forget(request)
         self._leave(Emitted(now_ns(), (), ()))
 
-    def _tell(self, entry: Submitted | Cancelled | Closed | Completed) -> None:
+    def _tell(self, entry: Told) -> None:
         self.journal.append(entry)
         tell(self._engine, self._requests, entry)
 
