@@ -41,6 +41,8 @@ _CAPTURED_BACKENDS = [
 def _attend(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, seen: Any = None, **kwargs: Any
 ) -> Any:
+    # said outright, for older versions of GPT-2 conclude it from ``attention_mask``, which is always None here
+    kwargs["is_causal"] = seen is None and query.shape[2] > 1
     return sdpa_attention_forward(module, query, key, value, seen, **kwargs)
 
 
@@ -220,10 +222,12 @@ class StaticModel:
         stream, pool = _cuda.Stream(), torch.cuda.graph_pool_handle()
         gc.collect()
         gc.freeze()  # torch collects garbage before each capture, which takes long with so much loaded
-        for i, launch in enumerate(launches):
-            self._graphs[launch] = self._captured(launch, stream, pool)
-            progress(i + 1, len(launches))
-        gc.unfreeze()
+        try:
+            for i, launch in enumerate(launches):
+                self._graphs[launch] = self._captured(launch, stream, pool)
+                progress(i + 1, len(launches))
+        finally:
+            gc.unfreeze()
         torch.cuda.synchronize()
         used = torch.cuda.memory_reserved() / 2**30
         log(f"captured {len(launches)} graphs in {time.perf_counter() - began:.1f} s, {used:.1f} GiB reserved")
