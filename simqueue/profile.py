@@ -269,6 +269,7 @@ class Paths(_Strict, frozen=True):
     """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it."""
 
     request_path_s: float
+    wake_s: float
     handover_s: float
     handover_per_request_s: float
     response_path_s: float

@@ -23,14 +23,16 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         response_path_s, response_per_row_s: from the end of a step to the client, for every token, the second times the
             rows of the step, whose tokens leave together; part of the service time.
         timer_late_s: how late a timer fires.
+        wake_s: from a request's coming to the queue until a server that waits looks there.
     """
 
     request_path_s: float = 0.0
     handover_s: float = 0.0
     handover_per_request_s: float = 0.0
     response_path_s: float = 0.0
-    response_per_row_s: float = 0.0
     timer_late_s: float = 0.0
+    response_per_row_s: float = 0.0
+    wake_s: float = 0.0
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:

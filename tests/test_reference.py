@@ -252,6 +252,17 @@ def test_tokens_of_a_step_leave_together_and_are_taken_apart_row_by_row() -> Non
     assert simulate(requests, Continuous(2, None), TEN, slow).requests[1] == Times(0, 114, 114)
 
 
+def test_a_server_that_waits_takes_a_while_to_see_who_has_come() -> None:
+    over = Overheads(request_path=3, wake=4)
+    # 0 is there at 3 and starts at 7, with 1, there at 5. 2 is there at 16, while the server works until 17.
+    assert starts(simulate(single_pass(0, 2, 13), Continuous(3, None), TEN, over)) == [7, 7, 17]
+    # Woken by 0 at 7 it waits on for a second one, there at 8, and looks at 12, when there is a third.
+    assert starts(simulate(single_pass(0, 5, 9), Static(2, "batch"), TEN, over)) == [12, 12, 22]
+    # The wait of 2, from 3, is over when it wakes. A timer, 0's at 12, wakes it before 1, there at 11, does.
+    assert starts(simulate(single_pass(0), Dynamic(4, 2, None, "batch"), TEN, over)) == [7]
+    assert starts(simulate(single_pass(0, 8), Dynamic(4, 9, None, "batch"), TEN, over)) == [12, 12]
+
+
 def test_a_late_timer_is_overtaken_by_whatever_wakes_the_server_first() -> None:
     late, policy = Overheads(timer_late=3), Dynamic(4, 10, None, "batch")
     # Due at 10, fires at 13. 1, from 5, changes nothing; 2 comes at 20, is due at 30, fires at 33.

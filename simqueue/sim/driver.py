@@ -23,6 +23,7 @@ class Delays(NamedTuple):
     handover_per_request: int = 0
     timer_late: int = 0
     response_per_row: int = 0
+    wake: int = 0
 
 
 _NO_DELAYS = Delays()
@@ -79,9 +80,11 @@ def _replica(
                 engine.close()
         work = plan(now)
         if isinstance(work, Wait):
-            due = next_arrival if work.until is None else min(next_arrival, work.until + delays.timer_late)
-            if due == NEVER or (engine.closed and not engine.waiting):
+            if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
+            due = next_arrival + delays.wake
+            if work.until is not None:
+                due = min(due, work.until + delays.timer_late)
             yield timeout(due - now)
             now = due
             continue

@@ -179,7 +179,7 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
     delays = Delays(
         *(ticks(over.handover_s), ticks(over.handover_per_request_s)),
-        *(ticks(over.timer_late_s), ticks(over.response_per_row_s)),
+        *(ticks(over.timer_late_s), ticks(over.response_per_row_s), ticks(over.wake_s)),
     )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
 

@@ -239,7 +239,7 @@ _DELAY = st.sampled_from([0, 0, 0, 1, 3, 5, 10, 10**9])
 def delays(draw: st.DrawFn, *, handover: bool) -> reference.Overheads:
     """All of them; the hand-over only where batches run to completion."""
     pause = _DELAY if handover else st.just(0)
-    return reference.Overheads(*map(draw, (_DELAY, pause, pause, _DELAY, _DELAY, _DELAY)))
+    return reference.Overheads(*map(draw, (_DELAY, _DELAY, pause, pause, _DELAY, _DELAY, _DELAY)))
 
 
 @st.composite

@@ -60,6 +60,8 @@ def thought(scenario: ClosedScenario, result: Result) -> list[tuple[int, int]]:
 def test_laws(kind: str) -> None:
     @some(kind, 100)
     def hold(scenario: ClosedScenario, _: int) -> None:
+        # An answer from a large step could be overtaken by one from the next, smaller one.
+        scenario = replace(scenario, overheads=replace(scenario.overheads, response_per_row=0))
         result = scenario.run()
         users, arrival, finished = scenario.users, result.arrival, result.finished
         assert np.all(np.diff(arrival) >= 0)
