@@ -183,8 +183,7 @@ def _system(table: Mapping[str, Any], folder: Path) -> System:
     parts["policy"] = _policy(parts["policy"], folder)
     parts["cost"] = _cost(parts["cost"], folder)
     parts["noise"] = choose(NOISES, parts["noise"], "system.noise") if "noise" in parts else NoNoise()
-    overheads = require_table(parts.get("overheads", {}), "system.overheads", "{ request_path_s = ..., ... }")
-    parts["overheads"] = convert(Overheads, overheads, "system.overheads")
+    parts["overheads"] = _overheads(parts.get("overheads", {}), parts["policy"], parts["cost"])
     try:
         system = System(**parts)
         check(system)
@@ -216,6 +215,18 @@ def _cost(table: Any, folder: Path) -> CostSpec:
     except SimqueueError as error:
         raise placed(error, place) from None
     return cost
+
+
+def _overheads(table: Any, policy: BatchingPolicy, cost: CostSpec) -> Overheads:
+    place = "system.overheads"
+    if table != "profile":
+        return convert(Overheads, require_table(table, place, '{ request_path_s = ..., ... } or "profile"'), place)
+    if not isinstance(cost, Measured):
+        raise ConfigError(f'{place} = "profile": the cost has none: use cost = {{ kind = "profile", ... }}')
+    try:
+        return Overheads.measured(policy, cost)
+    except SimqueueError as error:
+        raise placed(error, place) from None
 
 
 def _override(table: dict[str, Any], override: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from simqueue.checks import at_least, seconds
 from simqueue.cost.base import StepCost
 from simqueue.cost.noise import NoNoise
+from simqueue.cost.profile import Measured
 from simqueue.policy.base import BatchingPolicy
 from simqueue.units import Grid
 
@@ -37,6 +38,18 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
             seconds("overheads", key, getattr(self, key))
+
+    @classmethod
+    def measured(cls, policy: BatchingPolicy, cost: Measured) -> Self:
+        """As the profile's serving run found them, the hand-over only where the policy's batches run to completion.
+
+        Raises:
+            ConfigError: the profile has no serving run.
+        """
+        over = msgspec.structs.asdict(cost.serving("overheads").paths)
+        if getattr(policy, "iteration_level", True):
+            over |= {"handover_s": 0.0, "handover_per_request_s": 0.0}
+        return cls(**over)
 
 
 class CostSpec(Protocol):

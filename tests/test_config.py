@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from profiles import serving
 
-from simqueue import Affine, Dynamic, Measured, NoBatching, SimqueueError, simulate
+from simqueue import Affine, Dynamic, Measured, NoBatching, Overheads, SimqueueError, simulate
 from simqueue.config import Scenario, load, read_table, scenario_from
 from simqueue.cost.noise import LognormalNoise
 from simqueue.errors import ConfigError, WorkloadError
-from simqueue.profile import load_profile, save_profile, shipped
+from simqueue.profile import Paths, load_profile, save_profile, shipped
 from simqueue.workload import (
     ExponentialThink,
     Fixed,
@@ -311,6 +313,30 @@ def test_overheads_that_a_policy_cannot_have(scenario_file: Path, overheads: str
         assert load(scenario_file, overrides)
     else:
         assert "stand between run-to-completion batches" in refusal(scenario_file, *overrides)
+
+
+def test_overheads_of_the_profile(scenario_file: Path) -> None:
+    paths = {name: 1e-3 * i for i, name in enumerate(Paths.__struct_fields__, 1)}
+    served = msgspec.structs.replace(load_profile("gpt2-h200-bf16-graph"), serving=serving(paths=Paths(**paths)))
+    save_profile(served, scenario_file.parent / "served.json")
+    overrides = ("system.cost={kind='profile', path='served.json'}", "system.overheads=profile")
+    assert load(scenario_file, overrides).system.overheads == Overheads(**paths)
+    joining = load(scenario_file, (*overrides, "system.policy={kind='continuous', max_seqs=8}")).system.overheads
+    assert joining == Overheads(**{**paths, "handover_s": 0.0, "handover_per_request_s": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        ("{kind='affine', base_s=0.1}", 'system.overheads = "profile": the cost has none'),
+        (
+            "{kind='profile', name='gpt2-h200-bf16-graph'}",
+            "system.overheads: profile gpt2-h200-bf16-graph has no serving",
+        ),
+    ],
+)
+def test_overheads_of_a_profile_without_a_serving_run(scenario_file: Path, cost: str, message: str) -> None:
+    assert message in refusal(scenario_file, f"system.cost={cost}", "system.overheads=profile")
 
 
 class TestFiles:

@@ -42,10 +42,10 @@ cost = { kind = "profile", name = "gpt2-h200-bf16-graph" }
 # cost = { kind = "affine", base_s = 0.8e-3, per_row_s = 8e-6, per_new_token_s = 8e-6, per_context_token_s = 2e-9 }
 
 # How steps vary. Also: { kind = "lognormal", cv = 0.1 }, { kind = "exponential" }, { kind = "erlang", shape = 4 },
-# and { kind = "empirical" }: as the profile's own repeats did.
+# { kind = "empirical" }: as the profile's own repeats did, and { kind = "serving" }: as its serving run did.
 noise = { kind = "none" }
 
-# What a server costs beside the model; all 0 unless given.
+# What a server costs beside the model; all 0 unless given. "profile": what the profile's serving run found.
 # overheads = { request_path_s = 0.001, response_path_s = 0.001 }
 
 [run]
