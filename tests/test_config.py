@@ -331,7 +331,7 @@ def test_overheads_of_the_profile(scenario_file: Path) -> None:
         ("{kind='affine', base_s=0.1}", 'system.overheads = "profile": the cost has none'),
         (
             "{kind='profile', name='gpt2-h200-bf16-graph'}",
-            "system.overheads: profile gpt2-h200-bf16-graph has no serving",
+            "overheads: profile gpt2-h200-bf16-graph has no serving",
         ),
     ],
 )
