@@ -13,7 +13,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from simqueue.errors import OutputError
@@ -31,8 +31,9 @@ _BAND: dict[str, Any] = {"alpha": 0.45, "linewidth": 0}
 _FLOOR: dict[str, Any] = {"color": "#D9D9D9", "linewidth": 0, "zorder": 0}
 _TARGET: dict[str, Any] = {"color": style.GREY, "linestyle": "--", "linewidth": 1.1}
 _ZERO: dict[str, Any] = {"color": style.GREY, "linewidth": 0.8, "zorder": 1}
-# Errors beyond this are drawn at the edge.
-_MOST_PERCENT, _LEAST_PERCENT = 20.0, 10.0
+# Beyond this errors are drawn on a log scale, if there are much larger ones.
+_LINEAR_PERCENT = 10.0
+_TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
 _QUEUE = style.COLOURS[2]
 
 
@@ -99,7 +100,9 @@ def _errors(every: Sequence[Series]) -> Figure | None:
     for axes in panels[::2]:
         axes.set_ylabel("predicted / live - 1 (%)")
     style.legend(figure, [Line2D([], [], label=s.name, **s.look) for s in steady], _explained())
-    style.caption(figure, f"{_source(steady[0].cells)} Filled: judged and reached; hollow: not judged; ringed: missed.")
+    looks = "Filled: judged and reached; hollow: not judged; ringed: missed."
+    scale = f" Beyond {_LINEAR_PERCENT:g} % the scale is logarithmic." if _is_log(limit) else ""
+    style.caption(figure, f"{_source(steady[0].cells)} {looks}{scale}")
     return figure
 
 
@@ -111,41 +114,45 @@ def _explained() -> list[Line2D | Patch]:
 
 
 def _limit(cells: Sequence[Cell]) -> float:
-    """Of all panels, in per cent: as far as the targets at least, and not much farther than they."""
+    """Of all panels, in per cent: room for every error, and for the targets at least."""
     figures = [cell.figures[metric][statistic] for cell in cells for metric in JUDGED for statistic in (*CENTRE, *TAIL)]
     errors = [100 * abs(figure.error) for figure in figures if figure.error is not None]
-    return min(_MOST_PERCENT, max(1.1 * max(errors, default=0.0), _LEAST_PERCENT))
+    return max(1.15 * max(errors, default=0.0), _LINEAR_PERCENT)
+
+
+def _is_log(limit: float) -> bool:
+    return limit > 2 * _LINEAR_PERCENT
 
 
 def _error_panel(axes: Axes, every: Sequence[Series], metric: str, statistic: str, limit: float) -> None:
     cells = [cell for series in every for cell in series.cells]
     for series in every:
-        _error_line(axes, series, metric, statistic, limit)
+        _error_line(axes, series, metric, statistic)
     loads = sorted({cell.load for cell in cells if cell.load is not None})
     floor = np.array([_floor(cells, load, metric, statistic) for load in loads])
     axes.fill_between(loads, -floor, floor, **_FLOOR)
     _targets(axes, metric, statistic)
     axes.axhline(0, **_ZERO)
+    if _is_log(limit):
+        axes.set_yscale("symlog", linthresh=_LINEAR_PERCENT)
+        axes.set_yticks([side * size for size in _TICKS if size < limit for side in (-1, 1)], minor=False)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set(title=f"{_NAMES[metric]}, {statistic}", ylim=(-limit, limit), xlim=(0, 1.0))
 
 
-def _error_line(axes: Axes, series: Series, metric: str, statistic: str, limit: float) -> None:
+def _error_line(axes: Axes, series: Series, metric: str, statistic: str) -> None:
     known = [cell for cell in series.cells if cell.figures[metric][statistic].error is not None]
     figures = [cell.figures[metric][statistic] for cell in known]
     x = np.array([cell.load for cell in known], np.float64)
     y = np.array([100 * figure.error for figure in figures if figure.error is not None])
-    shown = np.clip(y, -limit, limit)
     look = {**series.look, "clip_on": False}
-    axes.plot(x, shown, color=look["color"], linewidth=1.0, alpha=0.6)
-    for figure, at, error in zip(figures, x, shown, strict=True):
+    axes.plot(x, y, color=look["color"], linewidth=1.0, alpha=0.6)
+    for figure, at, error in zip(figures, x, y, strict=True):
         hollow = figure.verdict == "not judged"
         axes.plot(at, error, **look, markerfacecolor="white" if hollow else look["color"], linestyle="", zorder=3)
         if figure.verdict == "MISSED":
             axes.plot(at, error, "o", color="black", markersize=10, markerfacecolor="none", clip_on=False, zorder=4)
-    for at, error, edge in zip(x, y, shown, strict=True):
-        if error != edge:
-            place: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "center", "size": 7}
-            axes.annotate(f"{error:+.0f}", (at, edge), xytext=(-5, 5 if error < 0 else -5), **place)
 
 
 def _floor(cells: Sequence[Cell], load: float, metric: str, statistic: str) -> float:
