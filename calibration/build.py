@@ -14,7 +14,9 @@ from calibration.fit import Padding, errors_of, fit_curve
 from calibration.measure import PRECISION, half_width
 from calibration.provenance import installed_version
 from calibration.reading import read_decode, read_prefill
+from calibration.records import Records, beside, recorded
 from calibration.samples import Repeats, Samples, is_samples, read
+from calibration.serving import serving_of
 from calibration.totals import from_totals
 from simqueue.errors import ProfileError
 from simqueue.live.device.buckets import Buckets, buckets
@@ -33,8 +35,14 @@ def cells_of(header: Mapping[str, str]) -> list[Cell]:
     return graph_cells(buckets(rows, window), seed=0)
 
 
-def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -> Profile:
-    """The profile of what was measured, on the grid it was measured on. Raises ProfileError if cells are missing."""
+def build(
+    header: Mapping[str, str], samples: Samples, name: str, source: str, records: Records | None = None
+) -> Profile:
+    """The profile of what was measured, on the grid it was measured on, and of serving runs, where there were any.
+
+    Raises:
+        ProfileError: cells are missing.
+    """
     cells = [cell for cell, repeats in samples.items() if repeats.wall]
     if {cell.kind for cell in cells if not cell.held_out} < {"decode", "prefill"}:
         raise ProfileError(f"profile {name}: {source} has no decode or no prefill cells yet: run calibrate again")
@@ -42,7 +50,7 @@ def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -
     window, model = int(header["max_context"]), _model(header)
     sizes = None if header["runner"] == "eager" else buckets(int(header["max_rows"]), window)
     decode, prefill = _decode_table(points, sizes), _prefill_table(points, sizes, window)
-    return Profile(
+    profile = Profile(
         schema=SCHEMA,
         name=name,
         runner="eager" if sizes is None else "graph",
@@ -57,6 +65,7 @@ def build(header: Mapping[str, str], samples: Samples, name: str, source: str) -
         curves=_curves(points, sizes, decode, prefill, model),
         points=tuple(points),
     )
+    return profile if records is None else msgspec.structs.replace(profile, serving=serving_of(profile, records))
 
 
 def _model(header: Mapping[str, str]) -> Model:
@@ -242,12 +251,13 @@ def _table(kind: str, point: Point, decode: DecodeTable, prefill: PrefillTable) 
 
 
 def from_file(path: Path, name: str) -> Profile:
-    """The profile of a file: raw samples of a calibration, or somebody's own table of step times.
+    """The profile of a file: raw samples of a calibration (its serving runs beside it), or somebody's own table of step
+    times.
 
     Raises:
         ConfigError: a line cannot be used (line, column and value named).
     """
     if is_samples(path):
         header, samples = read(path)
-        return build(header, samples, name, path.name)
+        return build(header, samples, name, path.name, recorded(beside(path), header))
     return from_totals(path, name)

@@ -16,7 +16,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from calibration.build import build, cells_of
 from calibration.measure import measure, unknown
+from calibration.ramp import ramp, runs_of
+from calibration.records import append, beside, recorded
 from calibration.samples import Recorder
+from calibration.watch import watched
+from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.live.device.eager import EagerExecutor
 from simqueue.live.device.graph import GraphExecutor
@@ -24,11 +28,15 @@ from simqueue.live.device.load import DTYPES, Loaded, load
 from simqueue.live.device.machine import describe, notes
 from simqueue.live.device.make import captured
 from simqueue.live.log import log
+from simqueue.live.serve import serve
 from simqueue.profile import Profile, save_profile
+from simqueue.system import System
 
 _LEAST_MINUTES = 0.05
 _LOG_EVERY_S = 15.0
 _FIT_S = 5.0
+# Shares of the time: for serving, and of that for ramps of load (the rest starts clients and drains queues).
+_SERVING, _RAMPS = 0.25, 0.85
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,10 @@ class Plan:
 
 
 def calibrate(plan: Plan) -> Profile | None:
-    """Measure and write ``out/name.csv`` and ``out/name.json``; None if it was stopped before every cell was measured.
+    """Measure cells and then serving runs, and write ``out/name.csv``, ``out/name-serving.csv`` and ``out/name.json``;
+    None if it was stopped before every cell was measured.
 
-    A file of samples that is there already is continued.
+    Files of samples that are there already are continued.
     """
     deadline = time.monotonic() + 60 * plan.minutes - _FIT_S
     loaded = load(plan.model, plan.dtype, plan.device)
@@ -89,14 +98,42 @@ def calibrate(plan: Plan) -> Profile | None:
 
 
 def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
-    cells = cells_of(header)
+    cells, serving_s = cells_of(header), _SERVING * (deadline - time.monotonic())
     with _bar(deadline) as tell:
         try:
-            measure(_executor(plan, loaded, tell), cells, recorder, deadline, tell)
+            executor = _executor(plan, loaded, tell)
+            measure(executor, cells, recorder, deadline - serving_s, tell)
+            left = len(unknown(cells, recorder.samples))
+            log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
+            if all(cell in recorder.samples for cell in cells):
+                _serve(plan, executor, header, recorder, min(serving_s, deadline - time.monotonic()), tell)
         except KeyboardInterrupt:
             log(f"stopped; what was measured is in {recorder.path}, and the same command goes on from there")
-    left = len(unknown(cells, recorder.samples))
-    log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
+
+
+def _serve(
+    plan: Plan,
+    executor: GraphExecutor | EagerExecutor,
+    header: dict[str, str],
+    recorder: Recorder,
+    seconds: float,
+    tell: Callable[[str], None],
+) -> None:
+    """The live testbed under ramps of load, every policy of `runs_of` once; on disk as each ends."""
+    profile, made = build(header, recorder.samples, plan.name, recorder.path.name), plan.out / f"{plan.name}.json"
+    save_profile(profile, made)
+    cost, runs, path = Measured(path=str(made)), runs_of(profile), beside(recorder.path)
+    executor.forget()
+    first = 1 + int(recorded(path, header).run.max(initial=-1))
+    for number in range(first, first + len(runs)):
+        run = runs[number % len(runs)]
+        system = System(run.policy, cost)
+        workload, stages_s = ramp(system, executor.window, _RAMPS * run.share * seconds, number)
+        tell(f"serving {run.name}: {len(workload)} requests")
+        served = serve(workload, system, executor, seed=number)
+        if served.interrupted:
+            raise KeyboardInterrupt
+        append(path, header, watched(served, run.policy, stages_s, number))
 
 
 def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile | None:
@@ -105,7 +142,10 @@ def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile |
     if done < len(cells):
         log(f"{done} of {len(cells)} cells are measured, too few for a profile: the same command goes on from there")
         return None
-    profile = build(header, recorder.samples, plan.name, recorder.path.name)
+    records = recorded(beside(recorder.path), header)
+    profile = build(header, recorder.samples, plan.name, recorder.path.name, records)
+    if profile.serving is None:
+        log("too few steps were served to say what serving adds: the same command goes on from there")
     save_profile(profile, plan.out / f"{plan.name}.json")
     log(f"wrote {plan.out / plan.name}.json")
     return profile

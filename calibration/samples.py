@@ -58,7 +58,7 @@ class Recorder:
         fresh = not path.exists() or path.stat().st_size == 0
         if not fresh:
             found, self.samples = read(path)
-            _same(path, found, header)
+            refuse_other(path, found, header)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = path.open("a", newline="", encoding="utf-8")
@@ -66,7 +66,7 @@ class Recorder:
             raise OutputError(f"samples {path}: cannot be written ({error.strerror})") from None
         self._csv = csv.writer(self._file, lineterminator="\n")
         if fresh:
-            self._file.write(_MARK + msgspec.json.encode(dict(header)).decode() + "\n")
+            self._file.write(first_line(_MARK, header))
             self._csv.writerow(COLUMNS)
             self._file.flush()
 
@@ -87,21 +87,14 @@ class Recorder:
 
 def is_samples(path: Path) -> bool:
     """Whether the file was written by a `Recorder` (and is not somebody's own table of step times)."""
-    with _open(path) as file:
+    with opened(path) as file:
         return file.read(len(_MARK)) == _MARK
 
 
 def read(path: Path) -> tuple[dict[str, str], Samples]:
     """The header and the samples of a file, gzip or not. Raises ConfigError naming line, column and value."""
-    with _open(path) as file:
-        first = file.readline()
-        if not first.startswith(_MARK):
-            raise ConfigError(f"samples {path}: line 1 does not start with {_MARK.strip()!r}: not written by calibrate")
-        try:
-            header = msgspec.json.decode(first.removeprefix(_MARK), type=dict[str, str])
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"samples {path}: line 1 cannot be read ({error})") from None
-        samples = Samples()
+    with opened(path) as file:
+        header, samples = header_of(path, _MARK, file.readline()), Samples()
         for line in _rows(path, file):
             _note(samples, *line)
     return header, samples
@@ -135,7 +128,23 @@ def _note(samples: Samples, cell: Cell, number: int, clock: ClockName, seconds: 
         repeats.device += seconds
 
 
-def _same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def first_line(mark: str, header: Mapping[str, str]) -> str:
+    """What a file starts with: what it is, and on what its samples were taken."""
+    return mark + msgspec.json.encode(dict(header)).decode() + "\n"
+
+
+def header_of(path: Path, mark: str, line: str) -> dict[str, str]:
+    """What `first_line` wrote. Raises ConfigError if it did not."""
+    if not line.startswith(mark):
+        raise ConfigError(f"samples {path}: line 1 does not start with {mark.strip()!r}: not written by calibrate")
+    try:
+        return msgspec.json.decode(line.removeprefix(mark), type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"samples {path}: line 1 cannot be read ({error})") from None
+
+
+def refuse_other(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuse a file whose samples were taken on something else. Raises ConfigError."""
     for key in _IDENTITY:
         if found.get(key) != wanted.get(key):
             raise ConfigError(
@@ -144,7 +153,8 @@ def _same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> No
             )
 
 
-def _open(path: Path) -> IO[str]:
+def opened(path: Path) -> IO[str]:
+    """The text of a file, gzip or not. Raises ConfigError."""
     try:
         raw = path.read_bytes()
         text = gzip.decompress(raw).decode() if path.suffix == ".gz" else raw.decode()

@@ -76,10 +76,14 @@ class GraphExecutor:
         """What runs here."""
         return describe(self.loaded, "graph")
 
+    def forget(self) -> None:
+        """Nobody is on the device any more."""
+        self._slots = Slots(self.max_rows, self.window)
+
     def pretend(self, rows: Iterable[tuple[int, Tokens, int]]) -> None:
         """Forget who is on the device; now these are: ``(request, prompt, tokens of it computed)``, from noise."""
-        slots = self._slots = Slots(self.max_rows, self.window)
-        lengths = []
+        self.forget()
+        slots, lengths = self._slots, []
         for request, prompt, done in rows:
             slots.begin(request, prompt)
             slots.take(request, done)

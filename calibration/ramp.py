@@ -1,0 +1,68 @@
+"""The load of a serving run: from nearly none to more than can be served, so that every number of rows occurs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.policy import BatchingPolicy, Continuous, Dynamic
+from simqueue.profile import Profile
+from simqueue.sim.simulate import saturation_rps
+from simqueue.system import System
+from simqueue.workload import Workload
+from simqueue.workload.lengths import Geometric, Lognormal
+
+STAGES = 16
+# Stages of the load that are left out of the fit and judge it.
+HELD_OUT = (2, 6, 10, 14)
+_LEAST, _MOST = 0.005, 1.2
+_ENOUGH = 2000
+_PROMPTS, _OUTPUTS, _LONGEST = 1 / 16, 1 / 24, 1 / 2
+_SPREAD = 0.66
+_WAIT_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A policy under a ramp of load, and its share of the time for serving."""
+
+    name: str
+    policy: BatchingPolicy
+    share: float
+
+
+def runs_of(profile: Profile) -> list[Run]:
+    """Serving runs that meet what the runner is for: whole prompts, chunks, batches to completion with a timer."""
+    assert profile.decode
+    assert profile.prefill
+    rows, window = profile.decode.rows[-1], profile.model.max_context
+    wait_s = _WAIT_STEPS * profile.decode.at(1, 1)
+    batches = Dynamic(rows, wait_s, release="request")
+    if not profile.iteration_level:
+        return [Run("batches", batches, 1.0)]
+    whole, chunks = Continuous(rows), Continuous(rows, max_tokens=rows + max(1, window // 16))
+    return [Run("whole prompts", whole, 0.5), Run("chunks", chunks, 0.25), Run("batches", batches, 0.25)]
+
+
+def ramp(system: System, window: int, seconds: float, seed: int) -> tuple[Workload, list[float]]:
+    """Poisson arrivals in stages of equal length, from 0.005 to 1.2 times what ``system`` can serve, and their begins.
+
+    Prompts have a sixteenth of the window on average (lognormal), answers a twenty-fourth (geometric).
+    """
+    rng = np.random.default_rng(seed)
+    rates = np.geomspace(_LEAST, _MOST, STAGES) * saturation_rps(_requests(np.zeros(_ENOUGH), window, rng), system)
+    begins = np.linspace(0.0, seconds, STAGES + 1)
+    expected = np.concatenate([[0.0], np.cumsum(rates * np.diff(begins))])
+    # A Poisson process of rate 1 on the scale of what is expected (Lewis and Shedler 1979, time-scale transformation).
+    count = rng.poisson(expected[-1]) + 1
+    arrivals = np.interp(np.sort(rng.random(count)) * expected[-1], expected, begins)
+    return _requests(arrivals, window, rng), begins[:-1].tolist()
+
+
+def _requests(arrivals: NDArray[np.float64], window: int, rng: np.random.Generator) -> Workload:
+    most = max(1, int(window * _LONGEST))
+    prompts = Lognormal(max(1.0, window * _PROMPTS), _SPREAD, max=most).draw(len(arrivals), rng).tokens
+    outputs = Geometric(max(1.0, window * _OUTPUTS), max=most).draw(len(arrivals), rng).tokens
+    return Workload.from_columns(arrivals, prompts, outputs)

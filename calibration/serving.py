@@ -1,0 +1,163 @@
+"""What a step takes when served: its period regressed on what the tables say of it and on what was in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.fit import errors_of
+from calibration.jitter import deviation, jitter_of, outside, stalling
+from calibration.paths import paths_of
+from calibration.ramp import HELD_OUT
+from calibration.records import Records
+from simqueue.cost.table import TableCost
+from simqueue.plan import Shape
+from simqueue.profile import Errors, Profile, Serving
+from simqueue.units import Grid
+
+Array = NDArray[np.float64]
+COEFFICIENTS = ("decode_factor", "prefill_factor", "per_step_s", "per_row_s", "per_prefill_s", "per_prefill_row_s")
+_GRID = Grid()
+_LEAST = 200
+_EXPECTED = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+# How far from that a coefficient may be, before anything is measured: a factor, and of the others what they add to a
+# step as a share of it. It decides only what the steps leave open, where two coefficients always go together.
+_OPEN = np.array([0.05, 0.05, 0.5, 0.5, 0.5, 0.5])
+_SCATTER = 0.05
+_HUBER = 1.5
+_ROUNDS = 30
+_STRETCH = 200
+_ENOUGH_OF_A_SHAPE = 10
+
+
+class Fit(NamedTuple):
+    """Coefficients, in the order of `COEFFICIENTS`, and their standard errors."""
+
+    theta: Array
+    errors: Array
+
+
+def serving_of(profile: Profile, records: Records) -> Serving | None:
+    """What serving adds to the tables of ``profile``; None if there are too few steps to say.
+
+    Raises:
+        ProfileError: a step is outside what the tables were measured for.
+    """
+    shaped = records.of("step", "batch", "idle", "timer")
+    design, step = design_of(profile, shaped), shaped.kind == "step"
+    held = step & np.isin(shaped.stage, HELD_OUT)
+    used = step & ~held
+    if used.sum() < _LEAST:
+        return None
+    fit = regress(design[used], shaped.seconds[used], shaped.sort[used])
+    price, shapes = design @ fit.theta, _shapes(profile, shaped)
+    stalls = stalling(shaped, price)
+    jitter = jitter_of(shaped, price, shapes, stalls)
+    quiet = held & ~stalls
+    return Serving(
+        **dict(zip(COEFFICIENTS, _short(fit.theta), strict=True)),
+        standard_errors=dict(zip(COEFFICIENTS, _short(fit.errors), strict=True)),
+        steps=int(step.sum()),
+        errors=dict(_errors(shaped.where(quiet), price[quiet], shapes[quiet])),
+        jitter=jitter,
+        paths=paths_of(shaped, price * jitter.mean, records),
+    )
+
+
+def design_of(profile: Profile, records: Records) -> Array:
+    """``(records, 6)``: what each coefficient is multiplied by, seconds of the tables and counts."""
+    bare = msgspec.structs.replace(profile, noise=None, serving=None)
+    cost = TableCost(bare, _GRID, curve=False, extrapolate=False)
+    rows, longest, joining = records.rows, records.longest, records.prefill_rows
+    decode = np.zeros(len(records))
+    decodes = rows > 0
+    decode[decodes] = cost.column(rows[decodes], rows[decodes], longest[decodes])
+    sizes = zip(*(c.tolist() for c in (rows, longest, joining, records.context, records.widest)), strict=True)
+    whole = np.array([cost.step(Shape(r, 0, r, n, j, j, behind, w)) for r, n, j, behind, w in sizes], np.float64)
+    prefill = np.where(joining > 0, whole - decode, 0.0)
+    return np.column_stack(
+        [_GRID.seconds(decode), _GRID.seconds(prefill), np.ones(len(records)), rows, joining > 0, joining]
+    )
+
+
+def regress(design: Array, seconds: Array, sort: NDArray[np.str_]) -> Fit:
+    """Ridge regression on relative error over the steps that do not stand out among those of their sort.
+
+    Huber's weights first, since steps that stall must not decide which stand out (Huber 1981, section 7.8); what is
+    left by least squares, for queues feel means. Standard errors take stretches of steps as independent, not steps,
+    which remember each other (Cameron and Miller, Journal of Human Resources 50, 2015).
+    """
+    table = design[:, 0] + design[:, 1]
+    x, y = design / table[:, None], seconds / table
+    size: Array = np.asarray(np.sqrt(np.mean(x**2, axis=0)))
+    size[size == 0] = 1.0
+    ridge = _Ridge(x / size, y, _EXPECTED * size, _OPEN * np.where(_EXPECTED > 0, size, 1.0))
+    weights: Array = np.ones(len(y))
+    for _ in range(_ROUNDS):
+        off = np.abs(ridge.residuals(weights))
+        weights = np.asarray(1 / np.maximum(1, off / (_HUBER * max(deviation(off), 1e-12))))
+    for _ in range(_ROUNDS):
+        weights = np.asarray(~outside(y / (y - ridge.residuals(weights)), sort), np.float64)
+    return Fit(ridge.solve(weights) / size, ridge.errors(weights) / size)
+
+
+class _Ridge(NamedTuple):
+    """Of ``y = x @ theta``, with what is expected of theta and how far it may be from that."""
+
+    x: Array
+    y: Array
+    expected: Array
+    open: Array
+
+    def solve(self, weights: Array) -> Array:
+        """Weighted least squares."""
+        pull = (_SCATTER / self.open) ** 2
+        weighted = self.x.T * weights
+        return np.asarray(np.linalg.solve(weighted @ self.x + np.diag(pull), weighted @ self.y + pull * self.expected))
+
+    def residuals(self, weights: Array) -> Array:
+        """What these weights leave unexplained."""
+        return self.y - self.x @ self.solve(weights)
+
+    def errors(self, weights: Array) -> Array:
+        """Of noise, by the sandwich over stretches of steps, and of expectations where they decide."""
+        pull = (_SCATTER / self.open) ** 2
+        inverse = np.linalg.inv((self.x.T * weights) @ self.x + np.diag(pull))
+        scores = self.x * (weights * self.residuals(weights))[:, None]
+        by_stretch = np.add.reduceat(scores, np.arange(0, len(scores), _STRETCH))
+        middle = by_stretch.T @ by_stretch + np.diag((pull * self.open) ** 2)
+        return np.asarray(np.sqrt(np.diag(inverse @ middle @ inverse)))
+
+
+def _shapes(profile: Profile, records: Records) -> NDArray[np.int64]:
+    """Numbers of the shapes of steps, sizes padded to the tables' axes."""
+    assert profile.decode
+    assert profile.prefill
+    axes = (
+        *((profile.decode.rows, records.rows), (profile.decode.longest, records.longest)),
+        *((profile.prefill.rows, records.prefill_rows), (profile.prefill.width, records.widest)),
+    )
+    padded = [np.searchsorted(axis, size) + (size > 0) for axis, size in axes]
+    return np.unique([*padded, records.context > 0], axis=1, return_inverse=True)[1].ravel()
+
+
+def _errors(records: Records, price: Array, shapes: NDArray[np.int64]) -> Iterator[tuple[str, Errors]]:
+    """By sort of step: predicted over measured time, less 1, of every shape that came often enough to tell."""
+    for sort in np.unique(records.sort).tolist():
+        mine = records.sort == sort
+        count, predicted, measured = (
+            np.bincount(shapes[mine], weights) for weights in (None, price[mine], records.seconds[mine])
+        )
+        known = count >= _ENOUGH_OF_A_SHAPE
+        if known.any():
+            errors = errors_of(predicted[known] / measured[known] - 1)
+            yield sort, Errors(*_short(np.array([errors.median, errors.p95, errors.mean])))
+
+
+def _short(values: Array) -> list[float]:
+    """Seven digits, as everywhere in a profile."""
+    return [float(f"{value:.7g}") for value in values.tolist()]

@@ -1,0 +1,111 @@
+"""What a live run shows of its steps, of its starts and of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.records import COLUMNS, Kind, Records
+from simqueue.live.serve import Served
+from simqueue.policy import BatchingPolicy, Continuous, Dynamic
+from simqueue.record import Column
+from simqueue.result import Result
+
+_STEP = {"rows": "rows", "longest": "longest", "prefill_rows": "prefill_rows", "widest": "widest"}
+
+
+def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], run: int) -> Records:
+    """The records of a live run whose stages of load begin at ``stages_s``: steps in order, then requests."""
+    result, waited = served.result, served.waited
+    assert result is not None
+    parts = [_steps(result, waited, policy, stages_s, run), _answers(result, stages_s, run)]
+    if isinstance(policy, Continuous) and policy.max_tokens is None:
+        parts.append(_queued(result, waited, policy.max_seqs, stages_s, run))
+    return Records.joined(parts)
+
+
+def _steps(
+    result: Result, waited: NDArray[np.bool_], policy: BatchingPolicy, stages_s: Sequence[float], run: int
+) -> Records:
+    leaps = result.leaps
+    start, total = leaps["start"], leaps["total"]
+    batch = (leaps["rows"] == 0) & ~waited & (not getattr(policy, "iteration_level", True))
+    kind = np.select([batch, ~waited], ["batch", "step"], "idle").astype("<U6")
+    since = start.copy()
+    for n in np.flatnonzero(waited).tolist():
+        kind[n], since[n] = _cause(policy, result.arrival[result.scheduled == start[n]], result)
+    records = _made(
+        run=run,
+        stage=_stage(result, start, stages_s),
+        kind=kind,
+        **{name: leaps[column] for name, column in _STEP.items()},
+        context=leaps["prefill_context"],
+        ended=np.where(batch, _batch_before(leaps), 0),
+        seconds=result.grid.seconds(start + total - since),
+    )
+    # A request that came while the last step ended found the replica neither free nor busy; the first step ever
+    # follows none.
+    known = ~waited | (since > np.concatenate([[-1], (start + total)[:-1]]))
+    return records.where(known & (np.arange(len(start)) > 0))
+
+
+def _cause(policy: BatchingPolicy, came: Column, result: Result) -> tuple[Kind, int]:
+    """Why a waiting replica began with those who came then, and since when it should have."""
+    if not len(came):
+        return "idle", -1
+    if not isinstance(policy, Dynamic) or not policy.max_wait_s:
+        return "idle", int(came.min())
+    if len(came) == policy.max_batch:
+        return "idle", int(came.max())
+    return "timer", int(came.min()) + result.grid.ticks(policy.max_wait_s)
+
+
+def _batch_before(leaps: Mapping[str, Column]) -> Column:
+    """By step, how many requests the batch had that ended last; 0 if there was none."""
+    begins = np.flatnonzero(leaps["rows"] == 0)
+    last = np.searchsorted(begins, np.arange(len(leaps["rows"]))) - 1
+    return np.where(last >= 0, leaps["prefill_rows"][begins[np.maximum(last, 0)]], 0)
+
+
+def _answers(result: Result, stages_s: Sequence[float], run: int) -> Records:
+    """When the first token of every request was there."""
+    leaps = result.leaps
+    ends = leaps["start"] + leaps["total"]
+    step = np.searchsorted(ends, result.first_token - result.first_delivery)
+    return _made(
+        run=run,
+        stage=_stage(result, ends[step], stages_s),
+        kind=np.full(len(step), "answer"),
+        rows=(leaps["rows"] + leaps["prefill_rows"])[step],
+        seconds=result.grid.seconds(result.first_delivery),
+    )
+
+
+def _queued(result: Result, waited: NDArray[np.bool_], seats: int, stages_s: Sequence[float], run: int) -> Records:
+    """Of requests that found the replica busy and seats free: by how much of steps they missed the next one."""
+    start, rows = result.leaps["start"], result.leaps["rows"] + result.leaps["prefill_rows"]
+    last = len(start) - 1
+    took = np.searchsorted(start, result.scheduled, "right") - 1
+    following = np.minimum(np.searchsorted(start, result.arrival), last)
+    full, idle = (np.concatenate([[0], np.cumsum(mask)]) for mask in (rows >= seats, waited))
+    first, end = np.minimum(took, following), np.maximum(took, following) + 1
+    plain = (full[end] == full[first]) & (idle[end] == idle[first])
+    return _made(
+        run=run,
+        stage=_stage(result, start[took], stages_s),
+        kind=np.full(len(took), "queued"),
+        rows=rows[took],
+        seconds=result.grid.seconds(start[took] - start[following]),
+    ).where(plain)
+
+
+def _stage(result: Result, at: Column, stages_s: Sequence[float]) -> Column:
+    return np.maximum(np.searchsorted(stages_s, result.grid.seconds(at), "right") - 1, 0)
+
+
+def _made(*, run: int, seconds: NDArray[np.float64], **columns: NDArray[np.generic]) -> Records:
+    zeros = np.zeros(len(seconds), np.int64)
+    plain = dict.fromkeys(COLUMNS, zeros) | columns
+    return Records(**{**plain, "run": zeros + run, "seconds": seconds})  # type: ignore[arg-type]
