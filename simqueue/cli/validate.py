@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from calibration import run
     from simqueue.live.executor import Executor
     from simqueue.validate.cells import Case
     from simqueue.validate.record import Cell, Validation
@@ -33,7 +34,8 @@ def validate(
     ),
     repeats: Annotated[int, typer.Option(min=1, help="Live runs of each cell.")] = 3,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="First measure what steps cost here, and predict by that.")
+        bool,
+        typer.Option("--calibrate", help="First measure what steps cost here, once for an --out; predict by that."),
     ] = False,
     other_machine: Annotated[
         bool, typer.Option("--other-machine", help="Predict by a profile that was made elsewhere, and say so.")
@@ -79,6 +81,7 @@ def validate(
 def _calibrate(read: Tables, out: Path) -> None:
     """Measure what each [live] table runs, and put the profile in the place of the scenario's cost."""
     from simqueue.errors import ConfigError
+    from simqueue.tables import require_table
 
     try:
         from calibration import run
@@ -88,11 +91,23 @@ def _calibrate(read: Tables, out: Path) -> None:
         raise ConfigError(f"--calibrate needs {error.name}: pip install 'simqueue[gpu]'") from None
     plans = {path: run.Plan(**_to_measure(table, out)) for path, table in read.items()}
     for plan in dict.fromkeys(plans.values()):
-        if run.calibrate(plan) is None:
+        if not (_whole(plan) or (run.calibrate(plan) and _whole(plan))):
+            typer.echo("simqueue: the calibration is not whole: the same command goes on from there", err=True)
             raise typer.Exit(_MISSED)
     for path, plan in plans.items():
-        profile = (plan.out / f"{plan.name}.json").absolute()
-        read[path]["system"] = {**read[path]["system"], "cost": {"kind": "profile", "path": str(profile)}}
+        system = require_table(read[path].get("system", {}), "system", "[system] and keys below it")
+        read[path]["system"] = {**system, "cost": {"kind": "profile", "path": str(_profile(plan).absolute())}}
+
+
+def _profile(plan: run.Plan) -> Path:
+    return plan.out / f"{plan.name}.json"
+
+
+def _whole(plan: run.Plan) -> bool:
+    """Whether a calibration was made, in this folder before or just now, to the end."""
+    from simqueue.profile import load_profile
+
+    return _profile(plan).is_file() and load_profile(_profile(plan)).serving is not None
 
 
 def _to_measure(table: dict[str, Any], out: Path) -> dict[str, Any]:

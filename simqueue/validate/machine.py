@@ -90,7 +90,16 @@ def digest(value: Any) -> str:
 
 def _commit() -> str | None:
     """Of the checkout that this runs from, if it is one; ``+`` where it was changed since."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    here = Path(__file__)
+    # An installation may lie in somebody else's repository.
+    if _git(here.parent, "ls-files", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--abbrev=12", "--dirty=+")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, if anything."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

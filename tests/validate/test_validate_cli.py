@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from profiles import measured, serving
 from rehearsals import SCENARIO
 
 from simqueue.errors import ProfileError
+from simqueue.profile import save_profile
 from simqueue.testbed import open_executor
 from simqueue.validate import folder
 from simqueue.validate.cells import cases, tables
@@ -190,3 +193,15 @@ def test_a_real_model_with_a_cost_of_another_machine_is_compared_if_asked_for(tm
     assert "OTHER MACHINE: the cost is a formula, which was measured nowhere." in done.stdout
     [found] = folder.read(out).cells
     assert found.outcomes == {"completed": 60}
+
+
+def test_a_calibration_that_the_folder_has_is_not_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "out"
+    made = measured((1,), (1, 511), ((1, 1),), (1, 256), (((1, 1), (1, 1)),), "linear", 0, 1e-3).profile
+    whole = msgspec.structs.replace(made, runner="eager", serving=serving())
+    save_profile(whole, out / "profiles" / "tiny-cpu-fp32-eager.json")
+    done = _validate(_tiny(tmp_path), "--out", out, "--calibrate", "--set", "system.noise={ kind = 'none' }")
+    assert done.returncode == 2
+    assert "profile made-up does not describe what runs here (model made up, here gpt2-tiny" in done.stderr
+    assert [path.name for path in (out / "profiles").iterdir()] == ["tiny-cpu-fp32-eager.json"]
