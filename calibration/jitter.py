@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from calibration.records import Records
 from simqueue.profile import Jitter, Row
@@ -96,9 +97,7 @@ def _stalls(excess: Array) -> Row:
 
 def _scores(ratio: Array) -> Array:
     """What a standard normal variable would be at the same rank (van der Waerden)."""
-    rank = np.empty(len(ratio))
-    rank[np.argsort(ratio, kind="stable")] = np.arange(len(ratio))
-    return np.asarray(ndtri((rank + 0.5) / len(ratio)))
+    return np.asarray(ndtri((rankdata(ratio) - 0.5) / len(ratio)))
 
 
 def _correlation(state: Array, lag: int) -> float:

@@ -34,16 +34,20 @@ class Run:
 
 
 def runs_of(profile: Profile) -> list[Run]:
-    """Serving runs that meet what the runner is for: whole prompts, chunks, batches to completion with a timer."""
+    """Serving runs that meet what the runner is for: whole prompts, chunks, and batches to completion with a timer.
+
+    Where whole batches are all there is, without a timer too: who finds the replica free then starts at once.
+    """
     assert profile.decode
     assert profile.prefill
     rows, window = profile.decode.rows[-1], profile.model.max_context
     wait_s = _WAIT_STEPS * profile.decode.at(1, 1)
-    batches = Dynamic(rows, wait_s, release="request")
+    at_once, timed = (Dynamic(rows, wait, release="request") for wait in (0.0, wait_s))
     if not profile.iteration_level:
-        return [Run("batches", batches, 1.0)]
-    whole, chunks = Continuous(rows), Continuous(rows, max_tokens=rows + max(1, window // 16))
-    return [Run("whole prompts", whole, 0.5), Run("chunks", chunks, 0.25), Run("batches", batches, 0.25)]
+        return [Run("batches at once", at_once, 0.5), Run("batches", timed, 0.5)]
+    half = max(1, rows // 2)
+    whole, chunks = Continuous(rows), Continuous(half, max_tokens=half + max(1, window // 16))
+    return [Run("whole prompts", whole, 0.5), Run("chunks", chunks, 0.25), Run("batches", timed, 0.25)]
 
 
 def ramp(system: System, window: int, seconds: float, seed: int) -> tuple[Workload, list[float]]:

@@ -27,7 +27,8 @@ _EXPECTED = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 # How far from that a coefficient may be, before anything is measured: a factor, and of the others what they add to a
 # step as a share of it. It decides only what the steps leave open, where two coefficients always go together.
 _OPEN = np.array([0.05, 0.05, 0.5, 0.5, 0.5, 0.5])
-_SCATTER = 0.05
+# Steps scatter by so much until more is known, and by no less.
+_SCATTER, _NO_SCATTER = 0.05, 1e-4
 _HUBER = 1.5
 _ROUNDS = 30
 _STRETCH = 200
@@ -89,60 +90,72 @@ def regress(design: Array, seconds: Array, sort: NDArray[np.str_]) -> Fit:
 
     Huber's weights first, since steps that stall must not decide which stand out (Huber 1981, section 7.8); what is
     left by least squares, for queues feel means. Standard errors take stretches of steps as independent, not steps,
-    which remember each other (Cameron and Miller, Journal of Human Resources 50, 2015).
+    which remember each other (the cluster jackknife; MacKinnon, Nielsen and Webb, Journal of Econometrics 232, 2023).
     """
     table = design[:, 0] + design[:, 1]
     x, y = design / table[:, None], seconds / table
     size: Array = np.asarray(np.sqrt(np.mean(x**2, axis=0)))
-    size[size == 0] = 1.0
-    ridge = _Ridge(x / size, y, _EXPECTED * size, _OPEN * np.where(_EXPECTED > 0, size, 1.0))
+    # What no step had is left where it was expected.
+    size[size == 0] = np.where(_EXPECTED > 0, 1.0, 1 / np.median(table))[size == 0]
+    ridge = _Ridge(x / size, y, _EXPECTED * size, _OPEN * np.where(_EXPECTED > 0, size, 1.0), _SCATTER)
     weights: Array = np.ones(len(y))
     for _ in range(_ROUNDS):
         off = np.abs(ridge.residuals(weights))
-        weights = np.asarray(1 / np.maximum(1, off / (_HUBER * max(deviation(off), 1e-12))))
+        ridge = ridge._replace(scatter=max(_NO_SCATTER, deviation(off)))
+        weights = np.asarray(1 / np.maximum(1, off / (_HUBER * ridge.scatter)))
     for _ in range(_ROUNDS):
         weights = np.asarray(~outside(y / (y - ridge.residuals(weights)), sort), np.float64)
     return Fit(ridge.solve(weights) / size, ridge.errors(weights) / size)
 
 
 class _Ridge(NamedTuple):
-    """Of ``y = x @ theta``, with what is expected of theta and how far it may be from that."""
+    """Of ``y = x @ theta``, with what is expected of theta, how far it may be from that, and how far y scatters."""
 
     x: Array
     y: Array
     expected: Array
     open: Array
+    scatter: float
+
+    @property
+    def pull(self) -> Array:
+        """How strongly each coefficient is held where it is expected."""
+        return np.asarray((self.scatter / self.open) ** 2)
 
     def solve(self, weights: Array) -> Array:
         """Weighted least squares."""
-        pull = (_SCATTER / self.open) ** 2
         weighted = self.x.T * weights
-        return np.asarray(np.linalg.solve(weighted @ self.x + np.diag(pull), weighted @ self.y + pull * self.expected))
+        return np.asarray(np.linalg.solve(self._normal(weights), weighted @ self.y + self.pull * self.expected))
 
     def residuals(self, weights: Array) -> Array:
         """What these weights leave unexplained."""
         return self.y - self.x @ self.solve(weights)
 
     def errors(self, weights: Array) -> Array:
-        """Of noise, by the sandwich over stretches of steps, and of expectations where they decide."""
-        pull = (_SCATTER / self.open) ** 2
-        inverse = np.linalg.inv((self.x.T * weights) @ self.x + np.diag(pull))
-        scores = self.x * (weights * self.residuals(weights))[:, None]
-        by_stretch = np.add.reduceat(scores, np.arange(0, len(scores), _STRETCH))
-        middle = by_stretch.T @ by_stretch + np.diag((pull * self.open) ** 2)
-        return np.asarray(np.sqrt(np.diag(inverse @ middle @ inverse)))
+        """Of noise, by leaving out one stretch of steps after another, and of expectations where they decide."""
+        normal, scores = self._normal(weights), self.x * (weights * self.residuals(weights))[:, None]
+        moved = []
+        for begin in range(0, len(scores), _STRETCH):
+            part = slice(begin, begin + _STRETCH)
+            own = (self.x[part].T * weights[part]) @ self.x[part]
+            moved.append(np.linalg.solve(normal - own, scores[part].sum(axis=0)))
+        held = np.linalg.solve(normal, np.diag(self.pull * self.open))
+        return np.asarray(np.sqrt(np.sum(np.square([*moved, *held.T]), axis=0)))
+
+    def _normal(self, weights: Array) -> Array:
+        return np.asarray((self.x.T * weights) @ self.x + np.diag(self.pull))
 
 
 def _shapes(profile: Profile, records: Records) -> NDArray[np.int64]:
-    """Numbers of the shapes of steps, sizes padded to the tables' axes."""
+    """Numbers of the shapes of steps: those of one cell of a table, be it decode's or, with a prefill, prefill's."""
     assert profile.decode
     assert profile.prefill
-    axes = (
-        *((profile.decode.rows, records.rows), (profile.decode.longest, records.longest)),
-        *((profile.prefill.rows, records.prefill_rows), (profile.prefill.width, records.widest)),
-    )
-    padded = [np.searchsorted(axis, size) + (size > 0) for axis, size in axes]
-    return np.unique([*padded, records.context > 0], axis=1, return_inverse=True)[1].ravel()
+    decode, prefill = profile.decode, profile.prefill
+    decodes = [np.searchsorted(decode.rows, records.rows), np.searchsorted(decode.longest, records.longest)]
+    prefills = [np.searchsorted(prefill.rows, records.prefill_rows), np.searchsorted(prefill.width, records.widest)]
+    cell = np.where(records.prefill_rows > 0, prefills, decodes)
+    sorts = np.unique(records.sort, return_inverse=True)[1]
+    return np.asarray(np.unique([sorts, *cell], axis=1, return_inverse=True)[1].ravel(), np.int64)
 
 
 def _errors(records: Records, price: Array, shapes: NDArray[np.int64]) -> Iterator[tuple[str, Errors]]:

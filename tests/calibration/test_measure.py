@@ -8,8 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibration.build import from_file
 from calibration.measure import half_width
+from calibration.records import recorded
 from calibration.samples import Repeats, read
+from simqueue import Dynamic, Measured, Overheads, ServingNoise, System, Workload, simulate
 from simqueue.errors import ConfigError
 from simqueue.profile import load_profile
 
@@ -31,7 +34,7 @@ def plan(tmp_path):
 
 @pytest.mark.parametrize("runner", ["eager", "graph"])
 def test_a_calibration_ends_in_time_with_a_profile_that_loads(plan, runner):
-    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.16)
+    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.25)
     profile = run.calibrate(plan)
     assert profile == load_profile(plan.out / "t.json")
     header, samples = read(plan.out / "t.csv")
@@ -41,6 +44,16 @@ def test_a_calibration_ends_in_time_with_a_profile_that_loads(plan, runner):
     assert profile.provenance.command == plan.command()
     assert str(plan.out) not in profile.provenance.command
     assert (profile.curves.chunk is not None) == (runner == "graph")
+    # The serving runs, of which the profile is made again as it was.
+    records = recorded(plan.out / "t-serving.csv", header)
+    assert set(records.run) == {0, 1, 2} if runner == "graph" else {0, 1}
+    assert profile.serving.steps == np.sum(records.kind == "step") > 300
+    assert profile.serving.paths.response_path_s + profile.serving.paths.response_per_row_s > 0
+    assert from_file(plan.out / "t.csv", "t") == profile
+    cost = Measured(path=str(plan.out / "t.json"))
+    policy = Dynamic(3, release="request")
+    system = System(policy, cost, ServingNoise(), Overheads.measured(policy, cost))
+    assert simulate(Workload.from_columns([0.0, 0.0], [3, 9], [4, 2]), system).summary()["requests"] == 2
 
 
 def test_running_again_adds_to_the_same_samples(plan):

@@ -1,0 +1,62 @@
+"""What a live run, with clients in real time, shows of its steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calibration.records import Records
+from calibration.watch import watched
+from simqueue import Affine, Continuous, Dynamic, System, Workload
+from simqueue.live.serve import serve
+from simqueue.live.sleep import SleepExecutor
+from simqueue.policy import BatchingPolicy
+
+# Slow enough for a client that is late.
+STEP_S = 10e-3
+COST = Affine(base_s=STEP_S)
+
+
+def live(policy: BatchingPolicy, arrivals: list[float], outputs: list[int]) -> Records:
+    workload = Workload.from_columns(arrivals, [5] * len(arrivals), outputs)
+    served = serve(workload, System(policy, COST), SleepExecutor(COST), clients="thread")
+    return watched(served, policy, [0.0, 0.5], 7)
+
+
+def test_steps_starts_and_answers_of_continuous_batching() -> None:
+    records = live(Continuous(4), [0.0, 0.2, 0.21, 0.6], [4, 20, 3, 2])
+    steps, idle, answers = records.of("step"), records.of("idle"), records.of("answer")
+    # The very first start follows nothing. 0: 3 more steps; 1: 19 more, 2 joins; 3: 1 more.
+    assert len(idle) == 2
+    assert len(steps) == 3 + 19 + 1
+    assert set(records.run) == {7}
+    assert idle.stage.tolist() == [0, 1]
+    assert idle.prefill_rows.tolist() == [1, 1]
+    assert np.all(idle.seconds > STEP_S)
+    assert np.all(steps.seconds > 0.99 * STEP_S)
+    assert steps.prefill_rows.sum() == 1
+    assert steps.rows.max() == 2
+    assert len(answers) == 4
+    assert np.all(answers.seconds > 0)
+    queued = records.of("queued")
+    assert len(queued) == 1
+    assert abs(queued.seconds[0]) < 15 * STEP_S
+
+
+def test_batches_and_timers() -> None:
+    # 0 waits for company in vain, 1 and 2 fill a batch while it runs; 3 comes to a free replica and waits, too.
+    records = live(Dynamic(2, 0.05, release="request"), [0.0, 0.1, 0.11, 0.6], [20, 2, 4, 2])
+    assert len(records.of("idle")) == 0
+    batch = records.of("batch")
+    assert batch.ended.tolist() == [1]
+    assert batch.prefill_rows.tolist() == [2]
+    timer = records.of("timer")
+    assert timer.prefill_rows.tolist() == [1]
+    assert STEP_S < timer.seconds[0] < 10 * STEP_S
+    assert len(records.of("step")) == 19 + 3 + 1
+
+
+def test_a_request_that_a_busy_replica_missed_counts_no_start() -> None:
+    records = live(Continuous(1), [0.0, 0.001], [2, 2])
+    assert records.of("queued").seconds == pytest.approx([])  # no seat was free
+    assert len(records.of("step")) == 3
