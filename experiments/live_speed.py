@@ -366,6 +366,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--skip", nargs="*", default=[], help="sections to leave out, of those that do not need them")
     parser.add_argument("--out", type=Path, default=Path("live_speed.json"))
     options = parser.parse_args()
     loaded = load(options.model, options.dtype, options.device)
@@ -388,6 +389,8 @@ def main() -> None:
         "compiled": lambda: compiled(loaded, options.requests),
     }
     for name, section in sections.items():
+        if name in options.skip:
+            continue
         begin = time.perf_counter()
         report[name] = tried(section) if name != "steps" else section()
         report["provenance"][f"{name}_took_s"] = round(time.perf_counter() - begin, 1)
