@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
@@ -19,7 +20,9 @@ _LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _FAR = 8.0
 _NORMAL = 1.4826
 _ENOUGH_OF_A_SHAPE = 50
-_MEMORIES = np.exp(-1 / np.geomspace(0.2, 2000, 400))
+# What persists does so for about so many steps.
+_MEMORIES = np.exp(-1 / np.array([1.0, 4.0, 16.0, 64.0, 256.0]))
+_LEAST_SHARE = 0.01
 
 
 def deviation(off: Array) -> float:
@@ -60,7 +63,7 @@ def jitter_of(records: Records, price: Array, shapes: NDArray[np.int64], stalls:
     for mine in (body & ~prefills, body & prefills):
         state[mine] = _scores(ratio[mine])
     correlation = np.array([_correlation(state, lag) for lag in _LAGS])
-    persistent, memory = _memory(correlation)
+    persistent, memory = _parts(correlation)
     return Jitter(
         decode=_quantiles(decode if len(decode) >= _QUANTILES else ratio[body]),
         prefill=_quantiles(prefill if len(prefill) >= _QUANTILES else ratio[body]),
@@ -88,11 +91,11 @@ def _quantiles(ratio: Array) -> Row:
 
 
 def _stalls(excess: Array) -> Row:
-    """All of them, or as many quantiles, with the same mean."""
-    if len(excess) <= _STALLS:
-        return tuple(map(_short, np.sort(excess)))
-    parts = np.array_split(np.sort(excess), _STALLS)
-    return tuple(_short(part.mean()) for part in parts)
+    """All of them, in order, or the means of as many equal parts of them."""
+    count = min(len(excess), _STALLS)
+    total = np.concatenate([[0.0], np.cumsum(np.sort(excess))])
+    edges = np.linspace(0, len(excess), count + 1)
+    return tuple(map(_short, np.diff(np.interp(edges, np.arange(len(total)), total)) * count / max(1, len(excess))))
 
 
 def _scores(ratio: Array) -> Array:
@@ -107,12 +110,13 @@ def _correlation(state: Array, lag: int) -> float:
     return float(products[known].mean()) if known.any() else 0.0
 
 
-def _memory(correlation: Array) -> tuple[float, float]:
-    """The share and the memory whose ``share * memory ** lag`` is nearest, by least squares."""
-    powers = _MEMORIES[:, None] ** np.array(_LAGS)
-    share = np.clip(powers @ correlation / (powers**2).sum(axis=1), 0, 1)
-    best = int(np.argmin(((share[:, None] * powers - correlation) ** 2).sum(axis=1)))
-    return _short(share[best]), _short(_MEMORIES[best] if share[best] else 0.0)
+def _parts(correlation: Array) -> tuple[Row, Row]:
+    """Shares and memories whose sum of ``share * memory ** lag`` is nearest, by least squares; shares of at most 1."""
+    powers = _MEMORIES ** np.array(_LAGS)[:, None]
+    share = optimize.nnls(powers, correlation)[0]
+    share = share / max(1.0, share.sum() * (1 + 1e-6))
+    kept = share > _LEAST_SHARE
+    return tuple(map(_short, share[kept])), tuple(map(_short, _MEMORIES[kept]))
 
 
 def _short(value: float) -> float:

@@ -241,8 +241,8 @@ class Jitter(_Strict, frozen=True):
     """How the periods of served steps scatter: multipliers of their mean without stalls, and the stalls.
 
     ``decode`` and ``prefill`` (steps that prefill) are quantiles at probabilities ``(i + 1/2) / n``, with mean 1. Which
-    quantile a step takes is told by a standard normal state: a share ``persistent`` of its variance is an
-    autoregression that keeps ``memory`` of itself from step to step, the rest is new each time. In addition a step
+    quantile a step takes is told by a standard normal state: each share ``persistent`` of its variance is an
+    autoregression that keeps its ``memory`` of itself from step to step, the rest is new each time. In addition a step
     stalls with ``stall_probability``; ``stalls`` are quantiles, in the same way, of how many times its mean that adds.
 
     ``autocorrelation``: as measured, of the normal scores at ``lags`` steps. ``drift``: the mean multiplier of each
@@ -251,8 +251,8 @@ class Jitter(_Strict, frozen=True):
 
     decode: Row
     prefill: Row
-    persistent: float
-    memory: float
+    persistent: Row
+    memory: Row
     stall_probability: float
     stalls: Row
     lags: tuple[int, ...]

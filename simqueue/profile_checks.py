@@ -150,10 +150,10 @@ def _jitter_problems(jitter: Jitter) -> Iterator[str]:
         column = getattr(jitter, name)
         if not _rises(column) or column[0] <= 0 or abs(sum(column) / len(column) - 1) > _MEAN_TOLERANCE:
             yield f"serving.jitter.{name} must be positive, not decreasing, with mean 1"
-    if not 0 <= jitter.persistent <= 1:
-        yield f"serving.jitter.persistent = {jitter.persistent} must be within 0 and 1"
-    if not 0 <= jitter.memory < 1:
-        yield f"serving.jitter.memory = {jitter.memory} must be 0 or more and below 1"
+    if not (all(share >= 0 for share in jitter.persistent) and sum(jitter.persistent) <= 1):
+        yield f"serving.jitter.persistent = {list(jitter.persistent)} must be 0 or more, and 1 at most together"
+    if len(jitter.memory) != len(jitter.persistent) or not all(0 <= memory < 1 for memory in jitter.memory):
+        yield "serving.jitter.memory must be 0 or more and below 1, and as long as serving.jitter.persistent"
     if not 0 <= jitter.stall_probability <= 1:
         yield f"serving.jitter.stall_probability = {jitter.stall_probability} must be within 0 and 1"
     if bool(jitter.stall_probability) != bool(jitter.stalls) or (

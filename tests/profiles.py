@@ -29,8 +29,8 @@ NORMAL = Noise(probabilities=(0.1, 0.5, 0.9), decode=(-1.0, 0.0, 1.0), prefill=(
 STEADY = Jitter(
     decode=(1.0,),
     prefill=(1.0,),
-    persistent=0.0,
-    memory=0.0,
+    persistent=(),
+    memory=(),
     stall_probability=0.0,
     stalls=(),
     lags=(),
@@ -45,8 +45,8 @@ def jitter(**changes: Any) -> Jitter:
         **msgspec.structs.asdict(STEADY),
         "decode": (0.9, 0.95, 1.0, 1.15),
         "prefill": (0.8, 1.0, 1.2),
-        "persistent": 0.5,
-        "memory": 0.9,
+        "persistent": (0.3, 0.4),
+        "memory": (0.5, 0.9),
         "stall_probability": 0.01,
         "stalls": (2.0, 6.0),
     }

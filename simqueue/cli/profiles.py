@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from simqueue.accuracy import KINDS, CurveKind, Target, causes, targets
+from simqueue.cli.serving import describe_serving
 from simqueue.profile import Curve, Profile, load_profile, save_profile, shipped
 
 
@@ -63,8 +64,9 @@ def show(
     profile = load_profile(name)
     describe(profile)
     from simqueue.plot.curve import plot_curve
+    from simqueue.plot.serving import plot_serving
 
-    for path in plot_curve(profile, out):
+    for path in (*plot_curve(profile, out), *(plot_serving(profile, out) if profile.serving else ())):
         typer.echo(f"wrote {path}")
 
 
@@ -101,6 +103,8 @@ def describe(profile: Profile) -> None:
     for kind in KINDS:
         if getattr(profile.curves, kind) is not None:
             _describe_curve(console, profile, kind)
+    if profile.serving is not None:
+        describe_serving(console, profile.serving)
 
 
 def _joining(profile: Profile) -> str:

@@ -81,9 +81,9 @@ class ProfileSpread(Spread):
 class ServingSpread(Spread):
     """Multipliers of mean 1: quantiles picked by a state that a step shares with the last one, and stalls.
 
-    The state is ``sqrt(persistent) * slow + sqrt(1 - persistent) * new``, with ``slow`` a Gaussian autoregression: a
-    Gaussian copula (Cario and Nelson, Operations Research Letters 19, 1996) whose autocorrelation at lag k is
-    ``persistent * memory ** k``.
+    The state is a sum of Gaussian autoregressions, each with its share ``persistent`` of the variance and its
+    ``memory``, and of what is new: a Gaussian copula (Cario and Nelson, Operations Research Letters 19, 1996) whose
+    autocorrelation at lag k is the sum of ``persistent * memory ** k``.
     """
 
     def __init__(self, jitter: Jitter) -> None:
@@ -91,23 +91,27 @@ class ServingSpread(Spread):
         super().__init__(self._independent)
 
     def _independent(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """``(count, 3)``: what is new in the slow part and in the rest, and how many times its mean a step stalls."""
+        """``(count, parts + 2)``: what is new in each part that persists and in the rest, and how many times its mean a
+        step stalls."""
         stalls = np.zeros(count)
         stalled = rng.random(count) < self._jitter.stall_probability
         if stalled.any():
             stalls[stalled] = _quantile(self._jitter.stalls, rng.random(int(stalled.sum())))
-        return np.column_stack((*rng.standard_normal((2, count)), stalls))
+        return np.column_stack((*rng.standard_normal((len(self._jitter.memory) + 1, count)), stalls))
 
     def blocks(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
         """``(steps, 2)``: each multiplier as that of a decode step, and as that of a step that prefills."""
         from scipy.special import ndtr
 
-        jitter, last = self._jitter, float(rng.standard_normal())
-        share, keep = jitter.persistent, jitter.memory
-        for new_slow, new, stalls in (block.T for block in super().blocks(rng)):
-            slow = _remembering(keep, last, np.sqrt(1 - keep**2) * new_slow)
-            last = float(slow[-1])
-            uniform = ndtr(np.sqrt(share) * slow + np.sqrt(1 - share) * new)
+        jitter = self._jitter
+        last = rng.standard_normal(len(jitter.memory)).tolist()
+        for *parts, state, stalls in (block.T for block in super().blocks(rng)):
+            state = np.sqrt(1 - sum(jitter.persistent)) * state
+            for i, (share, keep) in enumerate(zip(jitter.persistent, jitter.memory, strict=True)):
+                slow = _remembering(keep, last[i], np.sqrt(1 - keep**2) * parts[i])
+                last[i] = float(slow[-1])
+                state += np.sqrt(share) * slow
+            uniform = ndtr(state)
             body = (_quantile(column, uniform) / np.mean(column) for column in (jitter.decode, jitter.prefill))
             yield np.column_stack([(multiplier + stalls) / jitter.mean for multiplier in body])
 

@@ -36,11 +36,12 @@ def plot_curve(profile: Profile, folder: Path) -> list[Path]:
     """
     with style.look():
         figure, note = _totals(profile) if profile.runner == "samples" else _measured(profile)
-        style.caption(figure, f"{_source(profile)}\n{note}")
-        return style.save(figure, _made(folder) / profile.name)
+        style.caption(figure, f"{source_of(profile)}\n{note}")
+        return style.save(figure, made_folder(folder) / profile.name)
 
 
-def _made(folder: Path) -> Path:
+def made_folder(folder: Path) -> Path:
+    """The folder, made where it does not exist. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,7 +49,8 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _source(profile: Profile) -> str:
+def source_of(profile: Profile) -> str:
+    """What was measured where and when, in a line."""
     source, model = profile.provenance, profile.model
     if profile.runner == "samples":
         return f"{profile.name}: fitted to {source.samples} ({source.repeats}), {source.date}."

@@ -22,8 +22,8 @@ AT = (np.arange(200) + 0.5) / 200
 TRUE = jitter(
     decode=tuple(1 + 0.02 * stats.norm.ppf(AT)),
     prefill=tuple(np.linspace(0.9, 1.1, 200)),
-    persistent=0.6,
-    memory=0.97,
+    persistent=(0.2, 0.4),
+    memory=(0.5, 0.97),
     stall_probability=0.003,
     stalls=(1.0, 2.0, 5.0),
 )
@@ -43,6 +43,10 @@ def measured(records: Records, shapes: np.ndarray[Any, Any], price: float = 1.0)
     return jitter_of(records, prices, shapes, stalling(records, prices))
 
 
+def correlation(of: Jitter, lag: int) -> float:
+    return sum(share * memory**lag for share, memory in zip(of.persistent, of.memory, strict=True))
+
+
 def test_everything_comes_back() -> None:
     found = measured(*served(TRUE))
     for kind in ("decode", "prefill"):
@@ -50,8 +54,9 @@ def test_everything_comes_back() -> None:
         # A state that is remembered for 30 steps counts as some forty times fewer.
         assert np.abs(np.searchsorted(true, column)[5:-5] / 200 - AT[5:-5]).max() < 4 * 0.5 * (40 / COUNT) ** 0.5
         assert column.mean() == pytest.approx(1, abs=1e-6)
-    assert found.persistent == pytest.approx(0.6, abs=0.05)
-    assert found.memory == pytest.approx(0.97, abs=0.01)
+    for lag, measured_at in zip(found.lags, found.autocorrelation, strict=True):
+        assert measured_at == pytest.approx(correlation(TRUE, lag), abs=0.04)
+        assert correlation(found, lag) == pytest.approx(measured_at, abs=0.03)
     expected = COUNT * TRUE.stall_probability
     assert abs(found.stall_probability * COUNT - expected) < 4 * expected**0.5
     assert np.mean(found.stalls) == pytest.approx(np.mean(TRUE.stalls), rel=0.15)
@@ -62,21 +67,21 @@ def test_everything_comes_back() -> None:
 def test_measured_again_from_its_own_draws_it_is_the_same() -> None:
     once = measured(*served(TRUE))
     twice = measured(*served(once, seed=2))
-    assert twice.persistent == pytest.approx(once.persistent, abs=0.06)
+    assert np.allclose(twice.autocorrelation, once.autocorrelation, atol=0.06)
     assert twice.stall_probability == pytest.approx(once.stall_probability, rel=0.4)
     assert np.abs(np.array(twice.decode) - once.decode)[20:-20].max() < 0.004
 
 
 def test_steps_that_forget_at_once() -> None:
-    found = measured(*served(jitter(persistent=0.0, memory=0.0, stall_probability=0.0, stalls=())))
+    found = measured(*served(jitter(persistent=(), memory=(), stall_probability=0.0, stalls=())))
     assert np.abs(found.autocorrelation).max() < 4 / COUNT**0.5
-    assert found.persistent * found.memory < 0.02
+    assert (found.persistent, found.memory) == ((), ())
     assert (found.stall_probability, found.stalls, found.mean) == (0.0, (), 1.0)
 
 
 def test_gaps_between_steps_are_no_neighbours() -> None:
     """Alternating steps of two states: with a start between any two, nothing is known of neighbours."""
-    records, shapes = served(msgspec.structs.replace(TRUE, persistent=1.0, memory=0.999))
+    records, shapes = served(msgspec.structs.replace(TRUE, persistent=(1.0,), memory=(0.999,)))
     records.kind[::2] = "idle"
     found = measured(records, shapes)
     assert found.autocorrelation[0] == 0.0
@@ -85,7 +90,7 @@ def test_gaps_between_steps_are_no_neighbours() -> None:
 
 def test_an_error_of_a_shapes_price_is_no_scatter() -> None:
     """A shape that takes a tenth longer whenever it comes, which is in long stretches, seems persistent otherwise."""
-    true = jitter(persistent=0.0, memory=0.0, stall_probability=0.0, stalls=(), decode=TRUE.decode)
+    true = jitter(persistent=(), memory=(), stall_probability=0.0, stalls=(), decode=TRUE.decode)
     records, _ = served(true)
     shapes = np.arange(COUNT) // 5000 % 2
     records.seconds[shapes == 1] *= 1.1

@@ -345,6 +345,8 @@ def test_residuals_have_mean_0_and_variance_1_as_they_are_read() -> None:
 
 
 STATE = jitter()
+# 1 + 2 * the sum of 0.3 * 0.5^k + 0.4 * 0.9^k.
+FEWER = 1 + 2 * (0.3 * 0.5 / 0.5 + 0.4 * 0.9 / 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -360,12 +362,12 @@ def test_served_draws_have_the_measured_quantiles_and_mean_1(served_draws: Any) 
         body = column[column < 1.9]
         at = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
         below = [np.mean(body < q) for q in quantiles[1:-1]]
-        # Correlated draws count as (1 + r) / (1 - r) times fewer, r = 0.5 * 0.9 at most.
-        tolerance = 4 * np.sqrt(at[1:-1] * (1 - at[1:-1]) / count * (1 + 2 * 0.5 * 0.9 / 0.1))
+        # Correlated draws count as so many times fewer.
+        tolerance = 4 * np.sqrt(at[1:-1] * (1 - at[1:-1]) / count * FEWER)
         assert np.all(np.abs(below - at[1:-1]) < tolerance)
         assert body.min() == quantiles[0]
         assert body.max() == quantiles[-1]
-    deviation = served_draws.std(axis=0) * np.sqrt((1 + 2 * 0.5 * 0.9 / 0.1) / count)
+    deviation = served_draws.std(axis=0) * np.sqrt(FEWER / count)
     assert np.all(np.abs(served_draws.mean(axis=0) - 1) < 4 * deviation)
 
 
@@ -381,20 +383,22 @@ def test_served_draws_stall_as_often_and_as_long_as_measured(served_draws: Any) 
 
 
 def test_served_draws_remember_each_other_as_measured(served_draws: Any) -> None:
-    """By their normal scores, across blocks too: the correlation at lag k is 0.5 * 0.9^k."""
+    """By their normal scores, across blocks too: the correlation at lag k is 0.3 * 0.5^k + 0.4 * 0.9^k."""
     quiet = all_draws(ServingSpread(jitter(stall_probability=0.0, stalls=())), np.random.SeedSequence(8), 400_000)
     # Uniform quantiles are the copula itself, where they are not flat.
     flat = jitter(decode=tuple(np.linspace(0.002, 1.998, 500)), stall_probability=0.0, stalls=())
     uniform = all_draws(ServingSpread(flat), np.random.SeedSequence(9), 400_000)[:, 0] / 2
     scores = stats.norm.ppf(np.clip(uniform, 1e-3, 1 - 1e-3))
     for lag in (1, 2, 5, 10, 30):
-        assert np.corrcoef(scores[lag:], scores[:-lag])[0, 1] == pytest.approx(0.5 * 0.9**lag, abs=0.012)
+        assert np.corrcoef(scores[lag:], scores[:-lag])[0, 1] == pytest.approx(
+            0.3 * 0.5**lag + 0.4 * 0.9**lag, abs=0.012
+        )
     assert np.corrcoef(quiet[1:, 0], quiet[:-1, 1])[0, 1] > 0.3
 
 
 def test_the_state_crosses_the_edge_of_a_block() -> None:
     """With all of it persistent and hardly anything forgotten, neighbours are alike wherever they are."""
-    slow = jitter(persistent=1.0, memory=0.9999, stall_probability=0.0, stalls=())
+    slow = jitter(persistent=(1.0,), memory=(0.9999,), stall_probability=0.0, stalls=())
     draws = all_draws(ServingSpread(slow), np.random.SeedSequence(3), 3 << 14)[:, 0]
     assert np.abs(np.diff(draws)).max() < 0.02
     assert np.ptp(draws) > 0.1
