@@ -98,28 +98,28 @@ def calibrate(plan: Plan) -> Profile | None:
 
 
 def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
-    cells, serving_s = cells_of(header), _SERVING * (deadline - time.monotonic())
-    with _bar(deadline) as tell:
-        try:
+    cells = cells_of(header)
+    cells_end = deadline - _SERVING * (deadline - time.monotonic())
+    try:
+        with _bar(cells_end) as tell:
             executor = _executor(plan, loaded, tell)
-            measure(executor, cells, recorder, deadline - serving_s, tell)
-            left = len(unknown(cells, recorder.samples))
-            log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
-            if all(cell in recorder.samples for cell in cells):
-                _serve(plan, executor, header, recorder, min(serving_s, deadline - time.monotonic()), tell)
-        except KeyboardInterrupt:
-            log(f"stopped; what was measured is in {recorder.path}, and the same command goes on from there")
+            measure(executor, cells, recorder, cells_end, tell)
+        left = len(unknown(cells, recorder.samples))
+        log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
+        serving_s = deadline - max(cells_end, time.monotonic())
+        if serving_s > 0 and all(cell in recorder.samples for cell in cells):
+            _serve(plan, executor, header, recorder, serving_s)
+    except KeyboardInterrupt:
+        log(f"stopped; what was measured is in {plan.out}, and the same command goes on from there")
 
 
 def _serve(
-    plan: Plan,
-    executor: GraphExecutor | EagerExecutor,
-    header: dict[str, str],
-    recorder: Recorder,
-    seconds: float,
-    tell: Callable[[str], None],
+    plan: Plan, executor: GraphExecutor | EagerExecutor, header: dict[str, str], recorder: Recorder, seconds: float
 ) -> None:
-    """The live testbed under ramps of load, every policy of `runs_of` once; on disk as each ends."""
+    """The live testbed under ramps of load, every policy of `runs_of` once; on disk as each ends.
+
+    Without a progress bar, whose thread would come between the steps.
+    """
     profile, made = build(header, recorder.samples, plan.name, recorder.path.name), plan.out / f"{plan.name}.json"
     save_profile(profile, made)
     cost, runs, path = Measured(path=str(made)), runs_of(profile), beside(recorder.path)
@@ -129,7 +129,7 @@ def _serve(
         run = runs[number % len(runs)]
         system = System(run.policy, cost)
         workload, stages_s = ramp(system, executor.window, _RAMPS * run.share * seconds, number)
-        tell(f"serving {run.name}: {len(workload)} requests")
+        log(f"serving {run.name}: {len(workload)} requests in {stages_s[-1] + stages_s[1]:.0f} s")
         served = serve(workload, system, executor, seed=number)
         if served.interrupted:
             raise KeyboardInterrupt

@@ -107,7 +107,7 @@ def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path
     from calibration import run
 
     errors = interrupted(tmp_path, *_TINY, "--max-rows", "32", "--max-context", "256", "--minutes", "3")
-    assert "stopped; what was measured is in t.csv, and the same command goes on from there" in errors
+    assert "stopped; what was measured is in ., and the same command goes on from there" in errors
     assert "cells are measured, too few for a profile" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "t.json").exists()
