@@ -32,6 +32,8 @@ from simqueue.live.serve import serve
 from simqueue.profile import Profile, save_profile
 from simqueue.system import System
 
+Stepper = GraphExecutor | EagerExecutor
+
 _LEAST_MINUTES = 0.05
 _LOG_EVERY_S = 15.0
 _FIT_S = 5.0
@@ -75,14 +77,14 @@ class Plan:
         return shlex.join(words)
 
 
-def calibrate(plan: Plan) -> Profile | None:
+def calibrate(plan: Plan, executor: Stepper | None = None) -> Profile | None:
     """Measure cells and then serving runs, and write ``out/name.csv``, ``out/name-serving.csv`` and ``out/name.json``;
     None if it was stopped before every cell was measured.
 
-    Files of samples that are there already are continued.
+    Files of samples that are there already are continued. ``executor`` is one of this plan, if there is one already.
     """
     deadline = time.monotonic() + 60 * plan.minutes - _FIT_S
-    loaded = load(plan.model, plan.dtype, plan.device)
+    loaded = executor.loaded if executor else load(plan.model, plan.dtype, plan.device)
     if loaded.window < plan.max_context:
         raise ConfigError(
             f"max context = {plan.max_context}: model {plan.model} has a window of {loaded.window} tokens"
@@ -91,18 +93,18 @@ def calibrate(plan: Plan) -> Profile | None:
     log(f"{header['model']} ({header['weights']} weights, {header['dtype']}) on {header['gpu']}, {header['attention']}")
     recorder = Recorder(plan.out / f"{plan.name}.csv", header)
     try:
-        _measure(plan, loaded, header, recorder, deadline)
+        _measure(plan, executor or loaded, header, recorder, deadline)
     finally:
         recorder.close()
     return _finish(plan, header, recorder)
 
 
-def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
+def _measure(plan: Plan, what: Stepper | Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
     cells = cells_of(header)
     cells_end = deadline - _SERVING * (deadline - time.monotonic())
     try:
         with _bar(cells_end) as tell:
-            executor = _executor(plan, loaded, tell)
+            executor = _executor(plan, what, tell) if isinstance(what, Loaded) else what
             measure(executor, cells, recorder, cells_end, tell)
         left = len(unknown(cells, recorder.samples))
         log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
@@ -113,9 +115,7 @@ def _measure(plan: Plan, loaded: Loaded, header: dict[str, str], recorder: Recor
         log(f"stopped; what was measured is in {plan.out}, and the same command goes on from there")
 
 
-def _serve(
-    plan: Plan, executor: GraphExecutor | EagerExecutor, header: dict[str, str], recorder: Recorder, seconds: float
-) -> None:
+def _serve(plan: Plan, executor: Stepper, header: dict[str, str], recorder: Recorder, seconds: float) -> None:
     """The live testbed under ramps of load, every policy of `runs_of` once; on disk as each ends.
 
     Without a progress bar, whose thread would come between the steps.
@@ -151,7 +151,7 @@ def _finish(plan: Plan, header: dict[str, str], recorder: Recorder) -> Profile |
     return profile
 
 
-def _executor(plan: Plan, loaded: Loaded, tell: Callable[[str], None]) -> GraphExecutor | EagerExecutor:
+def _executor(plan: Plan, loaded: Loaded, tell: Callable[[str], None]) -> Stepper:
     def progress(done: int, of: int) -> None:
         tell(f"capturing graph {done} of {of}")
 
