@@ -7,9 +7,10 @@ they do not share the interpreter lock with the worker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import selectors
-import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -77,13 +78,15 @@ class Server:
         loop.add_reader(sock, self._receive)
 
     async def ask(self, request: Submit) -> AsyncGenerator[list[int]]:
-        """Send a request; yields its tokens as they come. Who stops listening cancels it. Raises ServerGoneError."""
+        """Send a request; yields no tokens once it is sent, then its tokens as they come. Who stops listening cancels
+        it. Raises ServerGoneError."""
         if self.gone:
             raise ServerGoneError(self.gone)
         stream = self._streams[request.request] = asyncio.Queue()
         self.send(request)
         left = request.output
         try:
+            yield []
             while left > 0:
                 tokens = await stream.get()
                 if isinstance(tokens, str):
@@ -168,7 +171,6 @@ class Clients:
             tail = come
         await asyncio.gather(*tasks)
         self._server.send(Bye())
-        self._server.close()
         return self.account
 
     async def _until(self, due: int) -> None:
@@ -182,16 +184,16 @@ class Clients:
             timer.cancel()
 
     async def _client(self, request: int) -> None:
-        account, leaves = self.account, self._job.leaves.get(request, -1)
+        account, leaves = self.account, self._job.leaves.get(request, NEVER)
         tokens = account.tokens[request]
         answer = self._server.ask(self._submit(request))
         try:
             async for new in answer:
-                account.last_ns[request] = now_ns()
-                if not tokens:
-                    account.first_ns[request] = account.last_ns[request]
-                tokens += new
-                if 0 <= leaves <= len(tokens):
+                if new:
+                    account.last_ns[request] = now_ns()
+                    account.first_ns[request] = account.first_ns[request] or account.last_ns[request]
+                    tokens += new
+                if len(tokens) >= leaves:
                     break
         except ServerGoneError as error:
             account.failed[request] = str(error)
@@ -222,16 +224,24 @@ def converse(sock: socket.socket, job: Job, origin_ns: int) -> Account:
     """
 
     async def run() -> Account:
-        return await Clients(job, Server(sock, asyncio.get_running_loop()), origin_ns).run()
+        server = Server(sock, asyncio.get_running_loop())
+        try:
+            return await Clients(job, server, origin_ns).run()
+        finally:
+            server.close()
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(run())
 
 
 def main() -> None:
-    """As a process: the job comes on stdin, then, once this is ready, the start; the account goes to stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this decides when it ends
+    """As a process: the job comes on stdin, then, once this is ready, the start; the account goes to stdout.
+
+    It ends without a word if whoever started it has gone.
+    """
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
+    if not size:
+        return
     job = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=Job)
     sock = socket.socket(fileno=int(sys.argv[1]))
     gc.freeze()
@@ -240,7 +250,8 @@ def main() -> None:
     sys.stdout.buffer.flush()
     origin_ns = int.from_bytes(sys.stdin.buffer.read(8), "little")
     account = converse(sock, job, origin_ns)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(account))
+    with contextlib.suppress(BrokenPipeError), os.fdopen(sys.stdout.fileno(), "wb") as out:
+        out.write(msgspec.msgpack.encode(account))
 
 
 if __name__ == "__main__":

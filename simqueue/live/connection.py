@@ -6,6 +6,8 @@ import contextlib
 import socket
 from collections.abc import Sequence
 
+import msgspec
+
 from simqueue.live.wire import Bye, Message, Submit, Unpacker, packed
 
 _CHUNK = 1 << 18
@@ -16,9 +18,9 @@ class Connection:
     """Messages in and out of a non-blocking stream socket. What a client does not read yet waits here.
 
     Attributes:
+        asked: the requests that are not answered yet, by the client's own number.
         last: the client has sent its last request (or has gone).
         gone: it expects nothing any more: it said goodbye, or its end of the socket is closed.
-        waiting: bytes that it has not taken yet.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -26,6 +28,7 @@ class Connection:
         self._socket = sock
         self._unpacker = Unpacker()
         self._out = bytearray()
+        self.asked: dict[int, int] = {}
         self.last = self.gone = False
 
     def fileno(self) -> int:
@@ -34,22 +37,23 @@ class Connection:
 
     @property
     def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
         return len(self._out)
 
     def receive(self) -> Sequence[Message]:
-        """What has come since."""
+        """What has come since. A client that talks nonsense has gone."""
         if self.gone:
             return ()
         try:
             data = self._socket.recv(_CHUNK)
+            messages = list(self._unpacker.feed(data))
         except BlockingIOError:
             return ()
-        except OSError:
+        except (OSError, msgspec.MsgspecError):
             data = b""
         if not data:
-            self.gone = self.last = True
+            self.drop()
             return ()
-        messages = list(self._unpacker.feed(data))
         for message in messages:
             if isinstance(message, Submit):
                 self.last = self.last or message.last
@@ -71,8 +75,12 @@ class Connection:
         except BlockingIOError:
             pass
         except OSError:
-            self.gone = self.last = True
-            self._out.clear()
+            self.drop()
+
+    def drop(self) -> None:
+        """It is as if the client had gone."""
+        self.gone = self.last = True
+        self._out.clear()
 
     def close(self) -> None:
         """Give the client a little time to take what waits, and hang up."""

@@ -56,7 +56,7 @@ class InThread:
         return self._account
 
     def close(self) -> None:
-        """Their socket, and with it they, if they still run."""
+        """Their socket, if they have not: without a server they end themselves."""
         if self._thread is None:
             self._socket.close()
 
@@ -67,8 +67,18 @@ class InProcess:
     def __init__(self, sock: socket.socket, job: Job) -> None:
         command = [sys.executable, "-m", "simqueue.live.clients", str(sock.fileno())]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=(sock.fileno(),))
-        sock.close()
+        with sock:
+            # In a group of its own: Ctrl-C is for whoever started this, who decides when it ends.
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, pass_fds=(sock.fileno(),), process_group=0
+            )
+        try:
+            self._get_ready(job)
+        except BaseException:
+            self.close()
+            raise
+
+    def _get_ready(self, job: Job) -> None:
         body = msgspec.msgpack.encode(job)
         self._send(len(body).to_bytes(8, "little") + body)
         assert self._process.stdout is not None

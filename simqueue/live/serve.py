@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import at_least, one_of
-from simqueue.errors import ConfigError
+from simqueue.errors import ConfigError, WorkloadError
 from simqueue.live.clients import Account, Job
 from simqueue.live.connection import Connection
 from simqueue.live.crowd import Crowd, InProcess, InThread, Where
@@ -87,14 +87,16 @@ def serve(
 
     Raises:
         ConfigError: the parts do not go together.
-        WorkloadError: a request does not fit the executor's window.
+        WorkloadError: a request does not fit the executor's window, or a prompt is not what the workload says.
         DeviceError: the device cannot run it; every client has heard of it.
     """
     workload = workload.fit_context(executor.window, "error")
     _check(workload, system, executor, clients, warmup)
+    if prompts is None:
+        prompts = random_prompts(workload, executor.vocabulary, seed)
+    _check_prompts(workload, prompts, executor.vocabulary)
     ours, theirs = socket.socketpair()
-    job = _job(workload, prompts or random_prompts(workload, executor.vocabulary, seed), leaves or {})
-    with _quiet(), _clients(clients, theirs, job) as crowd:
+    with ours, _quiet(), _clients(clients, theirs, _job(workload, prompts, leaves or {})) as crowd:
         origin_ns = now_ns() + _HEAD_START_NS
         worker = Worker(system.policy, executor, [Connection(ours)], origin_ns, workload.meta["users"])
         crowd.begin(origin_ns)
@@ -133,6 +135,16 @@ def _check(workload: Workload, system: System, executor: Executor, clients: Wher
             f"the {executor.describe()['runner']} executor runs whole batches, whose requests cannot join or leave "
             "between steps: use the graph executor, or a run-to-completion policy"
         )
+
+
+def _check_prompts(workload: Workload, prompts: Sequence[Tokens], vocabulary: int) -> None:
+    if len(prompts) != len(workload):
+        raise WorkloadError(f"{len(prompts)} prompts for {len(workload)} requests: give one for each")
+    for row, (prompt, tokens) in enumerate(zip(prompts, workload.prompt_tokens.tolist(), strict=True)):
+        if len(prompt) != tokens:
+            raise WorkloadError(f"row {row}: its prompt has {len(prompt)} tokens, and the workload says {tokens}")
+        if np.min(prompt) < 0 or np.max(prompt) >= vocabulary:
+            raise WorkloadError(f"row {row}: its prompt has token ids that are not within 0 and {vocabulary - 1}")
 
 
 def _job(workload: Workload, prompts: Sequence[Tokens], leaves: Mapping[int, int]) -> Job:
@@ -222,7 +234,11 @@ def _result(
     )
     together = with_batch(system.policy, executor)
     first_token = finished if together else first_token
-    there = [(np.array(column, np.int64)[rows] - seen.origin_ns) * TICKS_PER_NS for column in seen.account[:2]]
+    # Nothing is there before it left, whatever the clocks say.
+    there = [
+        np.maximum((np.array(column, np.int64)[rows] - seen.origin_ns) * TICKS_PER_NS, left)
+        for column, left in zip(seen.account[:2], (first_token, finished), strict=True)
+    ]
     extra = {"sent_late_s": GRID.seconds(sent - arrival), "received_s": GRID.seconds(received - arrival)}
     columns = {name: column[rows] for name, column in workload.columns.items()}
     return Result(

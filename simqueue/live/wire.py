@@ -30,6 +30,10 @@ class Submit(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     predicted_output: int | None = None
     last: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.prompt) % 8:
+            raise ValueError(f"a prompt of {len(self.prompt)} bytes is not one of int64")
+
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     """The one who asked has gone away."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from simqueue.engine import Engine
 from simqueue.errors import DeviceError, SimqueueError
 from simqueue.live.connection import Connection
-from simqueue.live.executor import Emitted, Executor, now_ns
+from simqueue.live.executor import Emitted, Executor, Tokens, now_ns
 from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Submitted, Told, plan, tell
 from simqueue.live.ledger import Ledger
 from simqueue.live.wire import Answer, Cancel, Failed, Submit
@@ -64,8 +65,7 @@ class Worker:
         # While an answer is not whole: who asked, and by which number; its prompt until it begins, and what is kept
         # of an answer that leaves with its batch.
         self._clients: dict[int, tuple[Connection, int]] = {}
-        self._numbers: dict[tuple[Connection, int], int] = {}
-        self._prompts: dict[int, bytes] = {}
+        self._prompts: dict[int, Tokens] = {}
         self._kept: dict[int, list[int]] = {}
         self._aboard: dict[int, None] = {}
         self._without_first: set[int] = set()
@@ -73,16 +73,23 @@ class Worker:
 
     def run(self) -> None:
         """Serve until every client has gone."""
-        try:
+        with self._keeping_errors():
             while self._round():
                 pass
-        except SimqueueError as error:
-            self.error = error
-        except BaseException as error:
-            self.error = SimqueueError(f"the worker died of {error!r}")
-            raise
-        finally:
+        with self._keeping_errors():
             self._hang_up(str(self.error or INTERRUPTED))
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        """The first one is kept; whoever started the thread raises it."""
+        try:
+            yield
+        except SimqueueError as error:
+            self.error = self.error or error
+        except Exception as error:
+            died = SimqueueError(f"the worker died of {error!r}")
+            died.__cause__ = error
+            self.error = self.error or died
 
     def _round(self) -> bool:
         """Receive, decide, run. Returns whether there is more to do."""
@@ -122,27 +129,43 @@ class Worker:
                 if isinstance(message, Submit):
                     self._submit(connection, message)
                 elif isinstance(message, Cancel):
-                    self._cancel(self._numbers.get((connection, message.request)))
+                    self._cancel(connection.asked.get(message.request))
             if connection.gone:
-                for mine in [i for i, (whose, _) in self._clients.items() if whose is connection]:
-                    self._cancel(mine)
-        closed = all(connection.last for connection in self._connections) or len(self._clients) == self._users
+                for request in list(connection.asked.values()):
+                    self._cancel(request)
+        closed = all(connection.last for connection in self._connections) or self._everybody_waits()
         if closed != self._engine.closed:
             self._tell(Closed() if closed else Opened())
 
+    def _everybody_waits(self) -> bool:
+        """In a closed loop: nobody has an answer, if only on its way, after which there will be another question."""
+        return len(self._clients) - sum(len(left) for _, left in self._to_deliver) == self._users
+
     def _submit(self, connection: Connection, message: Submit) -> None:
-        request = len(self._requests.prompt)
-        prompt = len(message.prompt) // 8
-        if not 1 <= prompt <= self._executor.window - message.output:
-            reason = f"{prompt} prompt and {message.output} output tokens do not fit {self._executor.window} tokens"
+        if message.request in connection.asked:
+            connection.drop()
+            return
+        request, prompt = len(self._requests.prompt), np.frombuffer(message.prompt, np.int64)
+        if reason := self._refusal(prompt, message.output):
             connection.send(Failed([message.request], reason))
             return
         self._clients[request] = (connection, message.request)
-        self._numbers[connection, message.request] = request
-        self._prompts[request] = message.prompt
-        self.ledger.open(message.request, self._ticks(message.sent_ns), self._ticks(now_ns()))
-        arrival = self._ticks(message.arrival_ns)
-        self._tell(Submitted(arrival, prompt, message.output, message.max_output, message.predicted_output))
+        connection.asked[message.request] = request
+        self._prompts[request] = prompt
+        received = self._at(now_ns())
+        self.ledger.open(message.request, self._ticks(message.sent_ns), received)
+        # Nobody comes after the instant at which they are there, whatever the clocks say.
+        arrival = min(self._ticks(message.arrival_ns), received)
+        self._tell(Submitted(arrival, len(prompt), message.output, message.max_output, message.predicted_output))
+
+    def _refusal(self, prompt: Tokens, output: int) -> str:
+        """Why the device cannot serve a request, if it cannot."""
+        window, vocabulary = self._executor.window, self._executor.vocabulary
+        if not (len(prompt) and output > 0 and len(prompt) + output <= window):
+            return f"{len(prompt)} prompt and {output} output tokens do not fit {window} tokens"
+        if prompt.min() < 0 or prompt.max() >= vocabulary:
+            return f"token ids {prompt.min()} to {prompt.max()} are not within 0 and {vocabulary - 1}"
+        return ""
 
     def _ticks(self, ns: int) -> int:
         return (ns - self._origin_ns) * TICKS_PER_NS
@@ -171,10 +194,10 @@ class Worker:
                     f"the policy runs more than the {self._executor.max_rows} requests that the executor has room for: "
                     "lower its limit, or give the executor more rows (live.max_rows)"
                 )
+            self._executor.begin(request, self._prompts.pop(request))
             self.ledger.scheduled[request] = now
             self._aboard[request] = None
             self._without_first.add(request)
-            self._executor.begin(request, np.frombuffer(self._prompts.pop(request), np.int64))
 
     def _complete(self, work: Work, start: int, emitted: Sequence[Emitted]) -> None:
         ends = []
@@ -243,9 +266,8 @@ class Worker:
             connection.send(Answer(end_ns, numbers, answers))
 
     def _forget(self, request: int) -> None:
-        client = self._clients.pop(request, None)
-        if client is not None:
-            del self._numbers[client]
+        connection, number = self._clients.pop(request)
+        del connection.asked[number]
         self._prompts.pop(request, None)
         self._kept.pop(request, None)
 
@@ -272,15 +294,15 @@ class Worker:
         return True
 
     def _hang_up(self, reason: str) -> None:
-        """Nobody is left waiting: whose answer is not whole hears why."""
-        self._deliver()
-        for request, (connection, number) in self._clients.items():
-            self.ledger.outcome[request] = "failed"
-            connection.send(Failed([number], reason))
-        if self._aboard:
-            self._executor.end(list(self._aboard))
-        for connection in self._connections:
-            connection.close()
+        """Nobody is left waiting, whatever goes wrong: whose answer is not whole hears why. The device is emptied."""
+        with ExitStack() as last:
+            last.callback(self._executor.end, list(self._aboard))
+            for connection in self._connections:
+                last.callback(connection.close)
+            self._deliver()
+            for request, (connection, number) in self._clients.items():
+                self.ledger.outcome[request] = "failed"
+                connection.send(Failed([number], reason))
 
 
 def with_batch(policy: BatchingPolicy, executor: Executor) -> bool:
