@@ -1,0 +1,36 @@
+"""The table of docs/validation.md from a validation's JSON.
+
+    python experiments/validation/table.py experiments/validation/results/h100/validation.json
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from simqueue.validate.record import Cell, decode
+
+FIGURES = [(metric, name) for metric in ("response_s", "ttft_s") for name in ("mean", "p50", "p95", "p99")]
+MARKS = {"MISSED": " **missed**", "not judged": " *"}
+
+
+def row(cell: Cell) -> str:
+    """One cell: errors in per cent, each beside the spread of the live runs."""
+    saturation = cell.figures.get("saturation_rps")
+    chosen = [saturation["mean"]] if saturation else [cell.figures[metric][name] for metric, name in FIGURES]
+    shown = [f"{100 * f.error:+.1f} ± {100 * f.spread:.1f}{MARKS.get(f.verdict, '')}" for f in chosen]
+    load = "saturation" if saturation else f"{cell.load:g}"
+    return " | ".join([f"| {cell.file}", load, f"{cell.requests:,}", *shown, *[""] * (len(FIGURES) - len(shown))]) + " |"
+
+
+def main() -> None:
+    """Print it."""
+    path = Path(sys.argv[1])
+    heads = ["cell", "load", "requests", *(f"{metric.removesuffix('_s')} {name}" for metric, name in FIGURES)]
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    for cell in decode(path.read_bytes(), path).cells:
+        print(row(cell))
+
+
+if __name__ == "__main__":
+    main()
