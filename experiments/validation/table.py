@@ -1,6 +1,6 @@
 """The table of docs/validation.md from a validation's JSON.
 
-    python experiments/validation/table.py experiments/validation/results/h100/validation.json
+python experiments/validation/table.py experiments/validation/results/h100/validation.json
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ def row(cell: Cell) -> str:
     """One cell: errors in per cent, each beside the spread of the live runs."""
     saturation = cell.figures.get("saturation_rps")
     chosen = [saturation["mean"]] if saturation else [cell.figures[metric][name] for metric, name in FIGURES]
-    shown = [f"{100 * f.error:+.1f} ± {100 * f.spread:.1f}{MARKS.get(f.verdict, '')}" for f in chosen]
+    shown = [f"{100 * f.error:+.1f}{_beside(f.spread)}{MARKS.get(f.verdict, '')}" for f in chosen]
     load = "saturation" if saturation else f"{cell.load:g}"
-    return " | ".join([f"| {cell.file}", load, f"{cell.requests:,}", *shown, *[""] * (len(FIGURES) - len(shown))]) + " |"
+    return (
+        " | ".join([f"| {cell.file}", load, f"{cell.requests:,}", *shown, *[""] * (len(FIGURES) - len(shown))]) + " |"
+    )
+
+
+def _beside(spread: float | None) -> str:
+    """One live run has none."""
+    return "" if spread is None else f" ± {100 * spread:.1f}"
 
 
 def main() -> None:
