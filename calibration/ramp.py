@@ -12,7 +12,7 @@ from simqueue.profile import Profile
 from simqueue.sim.simulate import saturation_rps
 from simqueue.system import System
 from simqueue.workload import Workload
-from simqueue.workload.lengths import Geometric, Lognormal
+from simqueue.workload.lengths import Geometric, Lengths, Lognormal
 
 STAGES = 16
 # Stages of the load that are left out of the fit and judge it.
@@ -50,23 +50,28 @@ def runs_of(profile: Profile) -> list[Run]:
     return [Run("whole prompts", whole, 0.5), Run("chunks", chunks, 0.25), Run("batches", timed, 0.25)]
 
 
-def ramp(system: System, window: int, seconds: float, seed: int) -> tuple[Workload, list[float]]:
+def lengths_for(window: int) -> tuple[Lengths, Lengths]:
+    """Prompts of a sixteenth of the window on average (lognormal), answers of a twenty-fourth (geometric)."""
+    most = max(1, int(window * _LONGEST))
+    prompts = Lognormal(max(1.0, window * _PROMPTS), _SPREAD, max=most)
+    return prompts, Geometric(max(1.0, window * _OUTPUTS), max=most)
+
+
+def ramp(system: System, lengths: tuple[Lengths, Lengths], seconds: float, seed: int) -> tuple[Workload, list[float]]:
     """Poisson arrivals in stages of equal length, from 0.005 to 1.2 times what ``system`` can serve, and their begins.
 
-    Prompts have a sixteenth of the window on average (lognormal), answers a twenty-fourth (geometric).
+    ``lengths`` are those of prompts and of answers.
     """
     rng = np.random.default_rng(seed)
-    rates = np.geomspace(_LEAST, _MOST, STAGES) * saturation_rps(_requests(np.zeros(_ENOUGH), window, rng), system)
+    rates = np.geomspace(_LEAST, _MOST, STAGES) * saturation_rps(_requests(np.zeros(_ENOUGH), lengths, rng), system)
     begins = np.linspace(0.0, seconds, STAGES + 1)
     expected = np.concatenate([[0.0], np.cumsum(rates * np.diff(begins))])
     # A Poisson process of rate 1 on the scale of what is expected (Lewis and Shedler 1979, time-scale transformation).
     count = rng.poisson(expected[-1]) + 1
     arrivals = np.interp(np.sort(rng.random(count)) * expected[-1], expected, begins)
-    return _requests(arrivals, window, rng), begins[:-1].tolist()
+    return _requests(arrivals, lengths, rng), begins[:-1].tolist()
 
 
-def _requests(arrivals: NDArray[np.float64], window: int, rng: np.random.Generator) -> Workload:
-    most = max(1, int(window * _LONGEST))
-    prompts = Lognormal(max(1.0, window * _PROMPTS), _SPREAD, max=most).draw(len(arrivals), rng).tokens
-    outputs = Geometric(max(1.0, window * _OUTPUTS), max=most).draw(len(arrivals), rng).tokens
+def _requests(arrivals: NDArray[np.float64], lengths: tuple[Lengths, Lengths], rng: np.random.Generator) -> Workload:
+    prompts, outputs = (length.draw(len(arrivals), rng).tokens for length in lengths)
     return Workload.from_columns(arrivals, prompts, outputs)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from calibration.build import build, cells_of
 from calibration.measure import measure, unknown
-from calibration.ramp import ramp, runs_of
+from calibration.ramp import lengths_for, ramp, runs_of
 from calibration.records import append, beside, recorded
 from calibration.samples import Recorder
 from calibration.watch import watched
@@ -31,6 +31,7 @@ from simqueue.live.log import log
 from simqueue.live.serve import serve
 from simqueue.profile import Profile, save_profile
 from simqueue.system import System
+from simqueue.workload import Lengths
 
 Stepper = GraphExecutor | EagerExecutor
 
@@ -45,6 +46,8 @@ _SERVING, _RAMPS = 0.25, 0.85
 class Plan:
     """What to calibrate: a model, a way of running it, and how long it may take.
 
+    ``lengths`` are those of prompts and answers in the serving runs; what suits the window unless given.
+
     Raises:
         ConfigError: a field cannot be used.
     """
@@ -58,6 +61,7 @@ class Plan:
     minutes: float
     max_rows: int
     max_context: int
+    lengths: tuple[Lengths, Lengths] | None = None
 
     def __post_init__(self) -> None:
         _among("runner", self.runner, ("graph", "eager"))
@@ -128,7 +132,8 @@ def _serve(plan: Plan, executor: Stepper, header: dict[str, str], recorder: Reco
     for number in range(first, first + len(runs)):
         run = runs[number % len(runs)]
         system = System(run.policy, cost)
-        workload, stages_s = ramp(system, executor.window, _RAMPS * run.share * seconds, number)
+        lengths = plan.lengths or lengths_for(executor.window)
+        workload, stages_s = ramp(system, lengths, _RAMPS * run.share * seconds, number)
         log(f"serving {run.name}: {len(workload)} requests in {stages_s[-1] + stages_s[1]:.0f} s")
         served = serve(workload, system, executor, seed=number)
         if served.interrupted:
