@@ -1,0 +1,151 @@
+"""Live runs on the pretended device, and what must hold of every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from simqueue import Affine, Continuous, Dynamic, NoBatching, Result, Static, System, Workload
+from simqueue.live.executor import Executor
+from simqueue.live.journal import Completed, Planned, replay
+from simqueue.live.ledger import HOST_FIELDS
+from simqueue.live.serve import Served, serve
+from simqueue.live.sleep import SleepExecutor, token
+from simqueue.live.worker import GRID
+from simqueue.plan import Work
+from simqueue.policy import BatchingPolicy
+
+COST = Affine(base_s=2e-4, per_row_s=5e-6, per_new_token_s=1e-6)
+POLICIES = {
+    "none": NoBatching(),
+    "static, batch": Static(4),
+    "static, request": Static(4, "request"),
+    "dynamic": Dynamic(8),
+    "dynamic that waits": Dynamic(8, 0.003, release="request"),
+    "dynamic, whole bulks": Dynamic(6, float("inf"), 3),
+    "continuous": Continuous(8),
+    "chunked": Continuous(8, 16),
+}
+
+
+def workload(requests: int, seed: int = 0) -> Workload:
+    """A rush, more than any policy can take in, and then as many again one by one."""
+    rng = np.random.default_rng(seed)
+    arrival = np.sort(np.where(np.arange(requests) % 2, rng.uniform(0, 0.01, requests), rng.uniform(0, 0.1, requests)))
+    return Workload.from_columns(arrival, rng.integers(1, 40, requests), rng.integers(1, 12, requests))
+
+
+def live(
+    work: Workload,
+    policy: BatchingPolicy,
+    clients: str = "thread",
+    executor: Executor | None = None,
+    leaves: Mapping[int, int] | None = None,
+) -> Served:
+    """Served, by default on a pretended device."""
+    return serve(work, System(policy, COST), executor or SleepExecutor(COST), clients=clients, leaves=leaves)
+
+
+def whole(work: Workload) -> list[list[int]]:
+    """What a pretended device answers: requests are numbered as they come, which is in order."""
+    return [[token(request, at) for at in range(n)] for request, n in enumerate(work.output_tokens.tolist())]
+
+
+def limits(policy: BatchingPolicy) -> tuple[int, int | None]:
+    """The most rows and the most tokens of a step."""
+    if isinstance(policy, Continuous):
+        return policy.max_seqs, policy.max_tokens
+    return {NoBatching: 1, Static: getattr(policy, "batch", 0), Dynamic: getattr(policy, "max_batch", 0)}[
+        type(policy)
+    ], None
+
+
+def assert_answered(run: Served, work: Workload) -> None:
+    """Every request exactly once, with exactly its tokens."""
+    assert run.outcomes == {"completed": len(work), "cancelled": 0, "failed": 0}
+    assert run.answers == whole(work)
+    assert not run.failed
+    assert not run.interrupted
+    assert run.result is not None
+    assert len(run.result.arrival) == len(work)
+
+
+def assert_laws(run: Served, policy: BatchingPolicy) -> None:
+    """What holds of every run, whoever went away."""
+    assert replay(run.journal, policy, GRID) == []
+    result = run.result
+    assert result is not None
+    _assert_times(result)
+    _assert_steps(result, policy)
+    _assert_journal(run)
+    steps = len(result.step_ends)
+    assert list(run.host) == list(HOST_FIELDS)
+    assert all(len(column) == steps and (column >= 0).all() for column in run.host.values())
+    assert len(run.waited) == steps
+    assert run.waited[0]
+
+
+def _assert_times(result: Result) -> None:
+    assert (np.diff(result.arrival) >= 0).all()
+    assert (result.queueing >= 0).all()
+    assert (result.service > 0).all()
+    assert (result.queueing + result.service == result.response).all()
+    assert (result.first_token <= result.finished).all()
+    assert (result.first_delivery >= 0).all()
+    assert (result.delivery >= 0).all()
+    assert (result.scheduled < result.first_token - result.first_delivery).all()
+    late, received = (result.workload.extra[name] for name in ("sent_late_s", "received_s"))
+    assert (late >= 0).all()
+    assert (received >= late).all()
+    assert (GRID.column(received) <= result.queueing + 1).all()
+    # Little's law, of those who wait: time summed over requests is number summed over time.
+    times, waiting = result.waiting()
+    assert np.isclose((waiting[:-1] * np.diff(times)).sum(), GRID.seconds(result.queueing.sum()), rtol=1e-9)
+
+
+def _assert_steps(result: Result, policy: BatchingPolicy) -> None:
+    leaps, ends = result.leaps, result.step_ends
+    starts, rows = leaps["start"], leaps["rows"] + leaps["prefill_rows"]
+    assert (leaps["steps"] == 1).all()
+    assert (leaps["total"] > 0).all()
+    assert np.array_equal(ends, starts + leaps["total"])
+    assert np.array_equal(ends - starts, result.durations())
+    assert (starts[1:] >= ends[:-1]).all()
+    assert (rows > 0).all()
+    most, budget = limits(policy)
+    assert rows.max() <= most
+    if budget is not None:
+        assert (leaps["new_tokens"] + leaps["rows"]).max() <= budget
+    for left in (result.first_token - result.first_delivery, result.finished - result.delivery):
+        assert np.isin(left, ends).all()
+    # A request is scheduled at the plan of its first step, which begins then or, back to back, a little before.
+    step = np.searchsorted(starts, result.scheduled, "right") - 1
+    assert (result.scheduled < ends[step]).all()
+    assert (leaps["prefill_rows"][step] > 0).all()
+
+
+def _assert_journal(run: Served) -> None:
+    """The steps of the result are those that the engine was told of."""
+    assert run.result is not None
+    works = [entry.answer for entry in run.journal if isinstance(entry, Planned) and isinstance(entry.answer, Work)]
+    ends = [end for entry in run.journal if isinstance(entry, Completed) for end in entry.ends]
+    assert len(works) == len(ends)
+    assert run.result.step_ends.tolist() == ends
+    assert run.result.leaps["prefill_rows"].tolist() == [work.prefill_rows for work in works]
+    assert run.result.leaps["context"].tolist() == [work.context for work in works]
+
+
+def assert_all_work_done(result: Result, work: Workload, policy: BatchingPolicy) -> None:
+    """Every token of every request was computed in some step, where everybody was served to the end."""
+    leaps, steps = result.leaps, result.steps()
+    assert leaps["new_tokens"].sum() == work.prompt_tokens.sum()
+    emitted = steps["decode_rows"].sum() + len(work)
+    assert emitted == work.output_tokens.sum()
+    assert (steps["held_rows"] >= 0).all()
+    if isinstance(policy, Continuous):
+        assert steps["held_rows"].sum() == 0
+    sizes = (leaps["rows"] + leaps["prefill_rows"])[leaps["prefill_rows"] > 0]
+    if isinstance(policy, Static):
+        expected: Sequence[int] = [policy.batch] * (len(work) // policy.batch)
+        assert sizes.tolist() == [*expected, *([rest] if (rest := len(work) % policy.batch) else [])]

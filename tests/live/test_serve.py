@@ -1,0 +1,264 @@
+"""Live runs under every policy: everybody gets their tokens, the laws hold, and the engine is the simulator's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from liveruns import COST, POLICIES, assert_all_work_done, assert_answered, assert_laws, live, whole, workload
+
+from simqueue import Continuous, Dynamic, Result, Static, System, Workload, WorkloadSpec, make_workload
+from simqueue.errors import ConfigError, InvariantError, WorkloadError
+from simqueue.live.journal import Cancelled, Planned, Submitted, replay
+from simqueue.live.serve import random_prompts, serve
+from simqueue.live.sleep import SleepExecutor
+from simqueue.live.worker import GRID
+from simqueue.plan import Step, Wait
+from simqueue.policy import BatchingPolicy, View
+from simqueue.units import Grid
+from simqueue.workload import ExponentialThink, Fixed, Geometric, Uniform, Users
+
+WHERE = ("thread", "process")
+
+
+@pytest.mark.parametrize("clients", WHERE)
+@pytest.mark.parametrize("kind", POLICIES)
+def test_everybody_is_answered_once_and_the_laws_hold(kind: str, clients: str) -> None:
+    work, policy = workload(90), POLICIES[kind]
+    run = live(work, policy, clients)
+    assert_answered(run, work)
+    assert_laws(run, policy)
+    assert run.result is not None
+    assert_all_work_done(run.result, work, policy)
+
+
+@pytest.mark.parametrize("clients", WHERE)
+@pytest.mark.parametrize("kind", POLICIES)
+def test_who_leaves_is_cancelled_and_nobody_else(kind: str, clients: str) -> None:
+    work, policy = workload(90, seed=1), POLICIES[kind]
+    rng = np.random.default_rng(2)
+    leaves = {int(row): int(rng.integers(0, 6)) for row in rng.choice(len(work), 50, replace=False)}
+    run = live(work, policy, clients, leaves=leaves)
+    assert not run.failed
+    assert sum(run.outcomes.values()) == len(work)
+    assert run.outcomes["failed"] == 0
+    assert run.outcomes["cancelled"] == sum(isinstance(entry, Cancelled) for entry in run.journal)
+    # Whoever left may have had everything on the way already.
+    assert 0 < run.outcomes["cancelled"] <= len(leaves)
+    for row, (answer, tokens) in enumerate(zip(run.answers, whole(work), strict=True)):
+        read = min(leaves.get(row, len(tokens)), len(tokens))
+        if getattr(policy, "release", "request") == "batch" and read:
+            read = len(tokens)
+        assert answer == tokens[:read]
+    assert_laws(run, policy)
+
+
+@pytest.mark.parametrize("clients", WHERE)
+@pytest.mark.parametrize("kind", POLICIES)
+def test_users_wait_for_their_answers(kind: str, clients: str) -> None:
+    policy, users = POLICIES[kind], 7
+    spec = WorkloadSpec(
+        requests=80,
+        arrivals=Users(users, ExponentialThink(mean=0.001)),
+        prompt_tokens=Uniform(low=1, high=30),
+        output_tokens=Geometric(mean=4),
+    )
+    work = make_workload(spec, 3)
+    run = live(work, policy, clients)
+    assert_answered(run, work)
+    assert_laws(run, policy)
+    result = run.result
+    assert result is not None
+    for at in result.arrival:
+        assert np.sum(result.arrival <= at) - np.sum(result.finished <= at) <= users
+    assert result.workload.closed_loop
+
+
+def test_users_who_leave_come_again() -> None:
+    spec = WorkloadSpec(
+        requests=80, arrivals=Users(5, 0.0005), prompt_tokens=Fixed(value=5), output_tokens=Fixed(value=8)
+    )
+    leaves = {row: row % 4 for row in range(0, 80, 2)}
+    run = live(make_workload(spec, 4), Continuous(4), leaves=leaves)
+    assert not run.failed
+    assert run.outcomes["completed"] + run.outcomes["cancelled"] == 80
+    assert run.outcomes["cancelled"] > 0
+    assert_laws(run, Continuous(4))
+
+
+def test_answers_on_their_way_may_bring_somebody() -> None:
+    """Six users and batches of four: after each, two wait and four are about to think, so no batch is ever smaller."""
+    spec = WorkloadSpec(
+        requests=80, arrivals=Users(6, 0.0005), prompt_tokens=Fixed(value=3), output_tokens=Fixed(value=2)
+    )
+    work = make_workload(spec, 5)
+    run = live(work, Static(4))
+    assert_answered(run, work)
+    assert run.result is not None
+    assert_all_work_done(run.result, work, Static(4))
+
+
+@pytest.mark.parametrize("kind", ["static, batch", "chunked"])
+def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
+    result = live(workload(60), POLICIES[kind]).result
+    assert result is not None
+    result.save(tmp_path / "run")
+    again = Result.load(tmp_path / "run")
+    for name in ("arrival", "scheduled", "first_token", "finished", "first_delivery", "delivery", "step_ends"):
+        assert np.array_equal(getattr(again, name), getattr(result, name))
+    assert again.leaps.keys() == result.leaps.keys()
+    assert all(np.array_equal(again.leaps[name], column) for name, column in result.leaps.items())
+    assert np.array_equal(again.durations(), result.durations())
+    assert all(np.array_equal(again.workload.columns[name], column) for name, column in result.workload.columns.items())
+    assert again.provenance == result.provenance
+    assert again.provenance["live"]["executor"]["runner"] == "sleep"
+    assert again.with_batch == result.with_batch
+    np.testing.assert_equal(again.summary(), result.summary())
+
+
+def test_the_warmup_is_left_out() -> None:
+    work = workload(40)
+    system = System(Continuous(8), COST)
+    run = serve(work, system, SleepExecutor(COST), clients="thread", warmup=15)
+    assert run.result is not None
+    assert run.result.warmup == 15
+    assert run.result.summary()["requests"] == 25
+    assert run.outcomes["completed"] == 40
+
+
+def test_prompts_of_ones_own_arrive_as_they_are() -> None:
+    work, policy = workload(30), Continuous(8, 16)
+    prompts = random_prompts(work, 1000, 9)
+    executor = _Reading(COST)
+    run = serve(work, System(policy, COST), executor, clients="process", prompts=prompts)
+    assert run.outcomes["completed"] == 30
+    assert [executor.read[i] for i in range(30)] == [prompt.tolist() for prompt in prompts]
+    assert not executor.aboard
+
+
+class _Reading(SleepExecutor):
+    """Notes prompts, and who is there."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.read: dict[int, list[int]] = {}
+        self.aboard: set[int] = set()
+
+    def begin(self, request: int, prompt: Any) -> None:
+        super().begin(request, prompt)
+        assert request not in self.read
+        self.read[request] = prompt.tolist()
+        self.aboard.add(request)
+
+    def end(self, requests: Any) -> None:
+        super().end(requests)
+        self.aboard.difference_update(requests)
+
+
+# The proof can fail.
+
+
+@dataclass(frozen=True)
+class Moody:
+    """Continuous batching whose seats depend on how often any of its deciders has been asked: no decider is fresh."""
+
+    asked: list[int]
+
+    def decider(self, grid: Grid) -> Moody:
+        return self
+
+    def decide(self, view: View) -> Step | Wait:
+        self.asked[0] += 1
+        seats = 1 + self.asked[0] * 7 % 5 - view.running
+        if view.waiting and seats > 0:
+            return Step(min(view.waiting, seats))
+        return Step() if view.running else Wait()
+
+
+def test_a_policy_that_remembers_other_runs_plans_otherwise() -> None:
+    work, policy = workload(90), Moody([0])
+    run = live(work, policy)
+    assert run.outcomes["completed"] == len(work)
+    assert _differs(run.journal, policy)
+
+
+@pytest.mark.parametrize("other", [Continuous(7), Continuous(8, 16), Static(4, "request"), Dynamic(8)], ids=repr)
+def test_another_policy_plans_otherwise(other: BatchingPolicy) -> None:
+    run = live(workload(90), Continuous(8))
+    assert not _differs(run.journal, Continuous(8))
+    assert _differs(run.journal, other)
+
+
+def test_every_call_counts() -> None:
+    """Without any one of the cancellations, or a request, the plans are others."""
+    leaves = dict.fromkeys(range(0, 90, 3), 1)
+    run = live(workload(90), Continuous(8), leaves=leaves)
+    cancelled = [at for at, entry in enumerate(run.journal) if isinstance(entry, Cancelled)]
+    assert cancelled
+    for at in [*cancelled, next(at for at, entry in enumerate(run.journal) if isinstance(entry, Submitted))]:
+        assert _differs(run.journal[:at] + run.journal[at + 1 :], Continuous(8))
+
+
+def test_when_it_was_asked_counts() -> None:
+    run = live(workload(90), Dynamic(8, 0.003))
+    late = [
+        Planned(entry.now + GRID.ticks(0.003), entry.answer, entry.prefill) if isinstance(entry, Planned) else entry
+        for entry in run.journal
+    ]
+    waits = [entry for entry in run.journal if isinstance(entry, Planned) and isinstance(entry.answer, Wait)]
+    assert any(entry.answer.until is not None for entry in waits)
+    assert _differs(late, Dynamic(8, 0.003))
+
+
+def _differs(journal: Any, policy: BatchingPolicy) -> bool:
+    """A replay may also end where the calls make no sense any more."""
+    try:
+        return bool(replay(journal, policy, GRID))
+    except (InvariantError, IndexError):
+        return True
+
+
+# What is refused before anything runs.
+
+
+def test_a_request_that_does_not_fit_is_named() -> None:
+    work = Workload.from_columns([0, 0, 0], [5, 60, 5], [4, 5, 4])
+    with pytest.raises(WorkloadError, match=r"request 1 .* 60 prompt \+ 5 output tokens, more than the context of 64"):
+        live(work, Continuous(8), executor=SleepExecutor(COST, window=64))
+
+
+@pytest.mark.parametrize("warmup", [3, 4])
+def test_a_warmup_of_everybody_is_refused(warmup: int) -> None:
+    with pytest.raises(ConfigError, match=rf"warmup = {warmup} leaves none of 3 requests: lower it"):
+        serve(workload(3), System(Continuous(8), COST), SleepExecutor(COST), clients="thread", warmup=warmup)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "match"),
+    [
+        ([[1] * 5], "1 prompts for 2 requests"),
+        ([[1] * 5, [1] * 4], "row 1: its prompt has 4 tokens, and the workload says 3"),
+        ([[1] * 5, [1, -1, 2]], "row 1: .*not within 0 and 50256"),
+        ([[1] * 4 + [50_257], [1] * 3], "row 0: .*not within 0 and 50256"),
+    ],
+)
+def test_prompts_that_do_not_go_with_the_workload_are_refused(prompts: list[list[int]], match: str) -> None:
+    work = Workload.from_columns([0, 0], [5, 3], [1, 1])
+    arrays = [np.array(prompt) for prompt in prompts]
+    with pytest.raises(WorkloadError, match=match):
+        serve(work, System(Continuous(8), COST), SleepExecutor(COST), prompts=arrays)
+
+
+def test_whole_batches_only_are_refused_to_policies_that_join() -> None:
+    executor = SleepExecutor(COST)
+    executor.iteration_level = False  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="the sleep executor runs whole batches"):
+        live(workload(3), Continuous(8), executor=executor)
+
+
+def test_clients_live_in_a_process_or_in_a_thread() -> None:
+    with pytest.raises(ConfigError, match="clients"):
+        live(workload(3), Continuous(8), clients="elsewhere")
