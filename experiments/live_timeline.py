@@ -144,7 +144,8 @@ def draw(run: Recording, folder: Path) -> list[Path]:
     """``live_timeline.svg`` and ``.png``."""
     with style.look():
         figure, (requests, machine, zoom) = style.sheet("What a live run measures, from when to when", 3, height_in=8.2)
-        requests.get_gridspec().set_height_ratios((4.3, 1.15, 2.1))
+        grid: Any = requests.get_gridspec()
+        grid.set_height_ratios((4.3, 1.15, 2.1))
         _requests(requests, run)
         _machine(machine, run)
         _zoom(zoom, run)

@@ -1,0 +1,1 @@
+"""What `batching_lab.py` and its notebook are made of."""
