@@ -15,8 +15,9 @@ from simqueue.workload import Workload
 
 
 def described(value: object) -> Any:
-    """A configured object as the table that would configure it; a user's own class by its name and fields."""
-    fields = msgspec.to_builtins(value) if _has_fields(value) else {}
+    """A configured object as the table that would configure it; a user's own class by its name and fields, which may
+    hold anything: what JSON has no word for is there as Python shows it."""
+    fields = msgspec.to_builtins(value, enc_hook=repr, str_keys=True) if _has_fields(value) else {}
     # JSON has no infinite numbers.
     table = {key: str(field) if field == math.inf else field for key, field in fields.items()}
     if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is not None:

@@ -95,6 +95,8 @@ def serve(
     if prompts is None:
         prompts = random_prompts(workload, executor.vocabulary, seed)
     _check_prompts(workload, prompts, executor.vocabulary)
+    about = provenance(workload, system, seed, GRID)
+    about["live"] = {"executor": dict(executor.describe()), "clients": clients}
     ours, theirs = socket.socketpair()
     with ours, _quiet(), _clients(clients, theirs, _job(workload, prompts, leaves or {})) as crowd:
         origin_ns = now_ns() + _HEAD_START_NS
@@ -104,8 +106,6 @@ def serve(
         account = crowd.account()
     if worker.error is not None:
         raise worker.error
-    about = provenance(workload, system, seed, GRID)
-    about["live"] = {"executor": dict(executor.describe()), "clients": clients}
     ledger = worker.ledger
     return Served(
         result=_result(workload, system, executor, _Seen(ledger, account, origin_ns), warmup, saturation_rps, about),

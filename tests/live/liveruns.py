@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from simqueue import Affine, Continuous, Dynamic, NoBatching, Result, Static, System, Workload
-from simqueue.live.executor import Executor
+from simqueue.live.executor import Emitted, Tokens
 from simqueue.live.journal import Completed, Planned, replay
 from simqueue.live.ledger import HOST_FIELDS
 from simqueue.live.serve import Served, serve
@@ -36,15 +37,63 @@ def workload(requests: int, seed: int = 0) -> Workload:
     return Workload.from_columns(arrival, rng.integers(1, 40, requests), rng.integers(1, 12, requests))
 
 
+class Strict(SleepExecutor):
+    """Looks at what it is asked to do: rows come and go as the plans say, and none is forgotten here."""
+
+    begun: dict[int, list[int]]
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.begun = {}
+
+    def begin(self, request: int, prompt: Tokens) -> None:
+        assert request not in self.begun
+        self.begun[request] = prompt.tolist()
+        super().begin(request, prompt)
+
+    def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
+        decoding = sum(left == 0 for left in self._left.values())
+        assert decoding == work.decode_rows + work.held_rows
+        assert len(chunks) == work.prefill_rows
+        assert len(self._left) >= decoding + len(chunks)
+        super().launch(chunks, work)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is on the device."""
+        return not self._left
+
+
+class Whole(Strict):
+    """Runs whole batches in one call, like a library that returns when everything is done."""
+
+    iteration_level = False
+    streams = False
+
+    def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
+        super().launch(chunks, work)
+        self.work = work
+
+    def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
+        steps = super().collect(stopped)
+        while len(steps) < self.work.steps and not stopped():
+            SleepExecutor.launch(self, (), Work(held_rows=self.work.prefill_rows))
+            steps += super().collect(stopped)
+        return steps
+
+
 def live(
     work: Workload,
     policy: BatchingPolicy,
     clients: str = "thread",
-    executor: Executor | None = None,
+    executor: Strict | None = None,
     leaves: Mapping[int, int] | None = None,
 ) -> Served:
-    """Served, by default on a pretended device."""
-    return serve(work, System(policy, COST), executor or SleepExecutor(COST), clients=clients, leaves=leaves)
+    """Served on a pretended device, which is empty afterwards."""
+    executor = executor or Strict(COST)
+    run = serve(work, System(policy, COST), executor, clients=clients, leaves=leaves)
+    assert executor.empty
+    return run
 
 
 def whole(work: Workload) -> list[list[int]]:
@@ -78,6 +127,8 @@ def assert_laws(run: Served, policy: BatchingPolicy) -> None:
     assert result is not None
     _assert_times(result)
     _assert_steps(result, policy)
+    waited, starts, ends = run.waited, result.leaps["start"], result.step_ends
+    assert np.array_equal(starts[1:][~waited[1:]], ends[:-1][~waited[1:]])
     _assert_journal(run)
     steps = len(result.step_ends)
     assert list(run.host) == list(HOST_FIELDS)
@@ -95,6 +146,9 @@ def _assert_times(result: Result) -> None:
     assert (result.first_delivery >= 0).all()
     assert (result.delivery >= 0).all()
     assert (result.scheduled < result.first_token - result.first_delivery).all()
+    if result.with_batch:
+        assert np.array_equal(result.first_token, result.finished)
+        assert np.array_equal(result.first_delivery, result.delivery)
     late, received = (result.workload.extra[name] for name in ("sent_late_s", "received_s"))
     assert (late >= 0).all()
     assert (received >= late).all()
@@ -109,6 +163,7 @@ def _assert_steps(result: Result, policy: BatchingPolicy) -> None:
     starts, rows = leaps["start"], leaps["rows"] + leaps["prefill_rows"]
     assert (leaps["steps"] == 1).all()
     assert (leaps["total"] > 0).all()
+    assert np.array_equal(leaps["first"], np.where(leaps["prefill_rows"] > 0, leaps["total"], 0))
     assert np.array_equal(ends, starts + leaps["total"])
     assert np.array_equal(ends - starts, result.durations())
     assert (starts[1:] >= ends[:-1]).all()
@@ -130,10 +185,11 @@ def _assert_journal(run: Served) -> None:
     assert run.result is not None
     works = [entry.answer for entry in run.journal if isinstance(entry, Planned) and isinstance(entry.answer, Work)]
     ends = [end for entry in run.journal if isinstance(entry, Completed) for end in entry.ends]
-    assert len(works) == len(ends)
     assert run.result.step_ends.tolist() == ends
-    assert run.result.leaps["prefill_rows"].tolist() == [work.prefill_rows for work in works]
-    assert run.result.leaps["context"].tolist() == [work.context for work in works]
+    if len(works) == len(ends):
+        for name in ("prefill_rows", "new_tokens", "prefill_context", "widest", "context", "longest"):
+            assert run.result.leaps[name].tolist() == [getattr(work, name) for work in works]
+        assert run.result.leaps["rows"].tolist() == [work.decode_rows + work.held_rows for work in works]
 
 
 def assert_all_work_done(result: Result, work: Workload, policy: BatchingPolicy) -> None:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from liveruns import COST, POLICIES, assert_all_work_done, assert_answered, assert_laws, live, whole, workload
+from liveruns import (
+    COST,
+    POLICIES,
+    Strict,
+    Whole,
+    assert_all_work_done,
+    assert_answered,
+    assert_laws,
+    live,
+    whole,
+    workload,
+)
 
 from simqueue import Continuous, Dynamic, Result, Static, System, Workload, WorkloadSpec, make_workload
 from simqueue.errors import ConfigError, InvariantError, WorkloadError
@@ -132,30 +144,23 @@ def test_the_warmup_is_left_out() -> None:
 def test_prompts_of_ones_own_arrive_as_they_are() -> None:
     work, policy = workload(30), Continuous(8, 16)
     prompts = random_prompts(work, 1000, 9)
-    executor = _Reading(COST)
+    executor = Strict(COST)
     run = serve(work, System(policy, COST), executor, clients="process", prompts=prompts)
     assert run.outcomes["completed"] == 30
-    assert [executor.read[i] for i in range(30)] == [prompt.tolist() for prompt in prompts]
-    assert not executor.aboard
+    assert [executor.begun[i] for i in range(30)] == [prompt.tolist() for prompt in prompts]
 
 
-class _Reading(SleepExecutor):
-    """Notes prompts, and who is there."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.read: dict[int, list[int]] = {}
-        self.aboard: set[int] = set()
-
-    def begin(self, request: int, prompt: Any) -> None:
-        super().begin(request, prompt)
-        assert request not in self.read
-        self.read[request] = prompt.tolist()
-        self.aboard.add(request)
-
-    def end(self, requests: Any) -> None:
-        super().end(requests)
-        self.aboard.difference_update(requests)
+@pytest.mark.parametrize("kind", ["none", "static, batch", "static, request", "dynamic that waits"])
+def test_calls_that_run_whole_batches(kind: str) -> None:
+    """Answers leave with the call, whatever the policy says; times are those of its steps."""
+    work, policy = workload(60), POLICIES[kind]
+    run = live(work, policy, executor=Whole(COST))
+    assert_answered(run, work)
+    assert_laws(run, policy)
+    assert run.result is not None
+    assert run.result.with_batch
+    assert (run.result.leaps["steps"] == 1).all()
+    assert run.result.leaps["new_tokens"].sum() == work.prompt_tokens.sum()
 
 
 # The proof can fail.
@@ -163,23 +168,22 @@ class _Reading(SleepExecutor):
 
 @dataclass(frozen=True)
 class Moody:
-    """Continuous batching whose seats depend on how often any of its deciders has been asked: no decider is fresh."""
+    """Continuous batching with seats drawn from what all of its deciders share: none is fresh."""
 
-    asked: list[int]
+    draws: Random
 
     def decider(self, grid: Grid) -> Moody:
         return self
 
     def decide(self, view: View) -> Step | Wait:
-        self.asked[0] += 1
-        seats = 1 + self.asked[0] * 7 % 5 - view.running
+        seats = self.draws.randint(1, 6) - view.running
         if view.waiting and seats > 0:
             return Step(min(view.waiting, seats))
         return Step() if view.running else Wait()
 
 
 def test_a_policy_that_remembers_other_runs_plans_otherwise() -> None:
-    work, policy = workload(90), Moody([0])
+    work, policy = workload(90), Moody(Random(0))
     run = live(work, policy)
     assert run.outcomes["completed"] == len(work)
     assert _differs(run.journal, policy)
@@ -227,7 +231,7 @@ def _differs(journal: Any, policy: BatchingPolicy) -> bool:
 def test_a_request_that_does_not_fit_is_named() -> None:
     work = Workload.from_columns([0, 0, 0], [5, 60, 5], [4, 5, 4])
     with pytest.raises(WorkloadError, match=r"request 1 .* 60 prompt \+ 5 output tokens, more than the context of 64"):
-        live(work, Continuous(8), executor=SleepExecutor(COST, window=64))
+        live(work, Continuous(8), executor=Strict(COST, window=64))
 
 
 @pytest.mark.parametrize("warmup", [3, 4])
@@ -253,10 +257,8 @@ def test_prompts_that_do_not_go_with_the_workload_are_refused(prompts: list[list
 
 
 def test_whole_batches_only_are_refused_to_policies_that_join() -> None:
-    executor = SleepExecutor(COST)
-    executor.iteration_level = False  # type: ignore[misc]
     with pytest.raises(ConfigError, match="the sleep executor runs whole batches"):
-        live(workload(3), Continuous(8), executor=executor)
+        live(workload(3), Continuous(8), executor=Whole(COST))
 
 
 def test_clients_live_in_a_process_or_in_a_thread() -> None:
