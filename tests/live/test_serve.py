@@ -33,6 +33,7 @@ from simqueue.policy import BatchingPolicy, View
 from simqueue.units import Grid
 from simqueue.workload import ExponentialThink, Fixed, Geometric, Uniform, Users
 
+pytestmark = pytest.mark.usefixtures("nothing_stays")
 WHERE = ("thread", "process")
 
 
