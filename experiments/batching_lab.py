@@ -40,7 +40,7 @@ from simqueue.validate.machine import software
 
 PROMPT = "Why do requests wait?"
 IDEAL = ("no batching", "manual batching", "continuous")
-_STATIC_OF = 4
+_STATIC_OF = 2
 _WAIT_STEPS = 5
 _COLUMNS = {
     "total": "total_s",

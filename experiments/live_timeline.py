@@ -82,19 +82,23 @@ class Recording:
 
 def record() -> Recording:
     """The least disturbed of some runs: the one whose last answer came soonest."""
-    workload = Workload.from_columns(ARRIVALS_S, PROMPTS, OUTPUTS)
     runs: list[Served] = []
     while len(runs) < RECORDINGS:
-        run = serve(workload, SYSTEM, SleepExecutor(COST))
+        run = served()
         runs += [run] if _as_meant(run) else []
-    return _recorded(min(runs, key=_length))
+    return recorded(min(runs, key=_length))
+
+
+def served() -> Served:
+    """One run."""
+    return serve(Workload.from_columns(ARRIVALS_S, PROMPTS, OUTPUTS), SYSTEM, SleepExecutor(COST))
 
 
 def _as_meant(run: Served) -> bool:
     """Whether the named request came during the first step of the one before, and the last one while both decoded."""
     result = run.result
     assert result is not None
-    first, last = (column - result.delivery for column in (result.first_token, result.finished))
+    first, last = result.first_token - result.first_delivery, result.finished - result.delivery
     return bool(first[1] < result.scheduled[2] < first[1] + result.grid.ticks(1e-3) and last[2] > result.scheduled[3])
 
 
@@ -103,7 +107,8 @@ def _length(run: Served) -> int:
     return int(run.result.finished.max())
 
 
-def _recorded(run: Served) -> Recording:
+def recorded(run: Served) -> Recording:
+    """What the figure needs of a run."""
     result = run.result
     assert result is not None
     origin = result.arrival[1]

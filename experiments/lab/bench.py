@@ -39,7 +39,7 @@ class Size:
     calibration_minutes: float
 
 
-SIZES = {"cpu": Size("tiny", "fp32", 16, 32, 0.5), "cuda": Size("gpt2", "bf16", 32, 256, 0.4)}
+SIZES = {"cpu": Size("tiny", "fp32", 16, 32, 0.5), "cuda": Size("gpt2", "bf16", 16, 256, 0.35)}
 
 
 @dataclass(frozen=True)

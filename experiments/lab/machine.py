@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from calibration.jitter import outside
 from calibration.run import Plan, calibrate
 from lab.bench import OUTPUTS, PROMPTS, WINDOW, Bench, asked_by
 from simqueue.cost.linear import Affine
@@ -19,12 +20,13 @@ from simqueue.cost.profile import Measured
 from simqueue.errors import ProfileError
 from simqueue.live.executor import Executor
 from simqueue.live.serve import Served, serve
-from simqueue.policy import BatchingPolicy, NoBatching, Static
+from simqueue.policy import BatchingPolicy, Static
 from simqueue.system import CostSpec, Overheads, System
 
 # Of prompts, lengths and answers that no later run has.
 CALIBRATION_SEED = 1000
 _NAME = "lab-graph"
+_CALLS = 6
 _LEAST_CV = 1e-6
 
 
@@ -84,25 +86,31 @@ def streaming(bench: Bench, folder: Path) -> Machine:
 
 
 def calling(bench: Bench) -> Machine:
-    """The naive executor: a formula for its steps, by least squares over calls with one prompt, some, and all.
+    """The naive executor: a formula for its steps, by least squares over calls with one prompt, and one with all.
 
     A step costs something, and something more for each row, each new token and each token in the cache; between two
-    calls some time passes. None of it is negative, and together they take as long as the calls took.
+    calls some time passes. None of it is negative. Steps that stand out among their like, which other programs on the
+    machine have held up, are left out.
     """
-    runs = [_called(bench, rows) for rows in sorted({1, max(2, bench.users // 4), bench.users})]
+    runs = [_called(bench, rows) for rows in (1, bench.users)]
     design = np.concatenate([_design(run) for run in runs])
     seconds = np.concatenate([_seconds(run) for run in runs])
-    size = design.max(axis=0)
-    found = optimize.nnls(design / size, seconds)[0] / size
-    cv = float(np.std(seconds / (design @ found)))
+    found = _fitted(design, seconds)
+    kept = ~outside(seconds / (design @ found), np.where(design[:, 3] > 0, "decode", "prefill"))
+    found = _fitted(design[kept], seconds[kept])
+    cv = float(np.std(seconds[kept] / (design[kept] @ found)))
     return Machine(bench.naive, Affine(*found[:4].tolist()), LognormalNoise(cv=max(cv, _LEAST_CV)), float(found[4]))
 
 
+def _fitted(design: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    size = np.maximum(design.max(axis=0), 1.0)
+    return np.asarray(optimize.nnls(design / size, seconds)[0] / size)
+
+
 def _called(bench: Bench, rows: int) -> Served:
-    policy = Static(batch=rows) if rows > 1 else NoBatching()
-    requests = bench.users if rows > 1 else max(2, bench.users // 4)
-    workload = asked_by(requests, requests, CALIBRATION_SEED + rows)
-    return serve(workload, System(policy=policy, cost=Affine(base_s=1.0)), bench.naive, seed=CALIBRATION_SEED + rows)
+    requests = max(rows, _CALLS)
+    workload, seed = asked_by(requests, requests, CALIBRATION_SEED + rows), CALIBRATION_SEED + rows
+    return serve(workload, System(policy=Static(batch=rows), cost=Affine(base_s=1.0)), bench.naive, seed=seed)
 
 
 def _design(run: Served) -> NDArray[np.float64]:

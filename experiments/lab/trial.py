@@ -20,7 +20,7 @@ from simqueue.workload import Workload
 SEED = 1
 NOISE_SEEDS = 10
 # Short runs are repeated: one alone may have met anything.
-_SHORT_S, _REPEATS = 2.0, 3
+_SHORT_S, REPEATS = 1.0, 3
 Figures = dict[str, float]
 
 
@@ -81,7 +81,7 @@ class Trial:
 def attempt(name: str, case: Case) -> Trial:
     """Run a case live, more than once if it is short, and simulate it."""
     runs = [case.live()]
-    while len(runs) < _REPEATS and _total_s(runs[0]) < _SHORT_S:
+    while len(runs) < REPEATS and _total_s(runs[0]) < _SHORT_S:
         runs.append(case.live())
     typical = sorted(runs, key=_total_s)[len(runs) // 2]
     result = _result(typical)

@@ -1,0 +1,170 @@
+"""The lab, script and notebook, with the tiny model on a CPU and few users."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from simqueue import Affine, Continuous, System, simulate
+from simqueue.live.serve import serve
+from simqueue.live.sleep import SleepExecutor
+from simqueue.policy import Static
+from simqueue.workload import Workload
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+NOTEBOOK = EXPERIMENTS / "batching_and_queueing_lab.ipynb"
+USERS, MINUTES = 4, 0.13
+# What the notebook is told before it starts, so that it is quick.
+QUICK = f"""
+import lab.bench, lab.curves, lab.trial
+lab.bench.SIZES["cpu"] = lab.bench.Size("tiny", "fp32", {USERS}, {USERS}, {MINUTES})
+lab.curves.POINT_S, lab.curves.LOADS, lab.trial.REPEATS = 0.1, (0.5,), 1
+open_bench = lambda: lab.bench.open_bench("cpu")
+"""
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    return importlib.import_module("batching_lab")
+
+
+@pytest.fixture
+def quick(lab: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    bench, curves, trial = (importlib.import_module(f"lab.{name}") for name in ("bench", "curves", "trial"))
+    monkeypatch.setitem(bench.SIZES, "cpu", bench.Size("tiny", "fp32", USERS, USERS, MINUTES))
+    monkeypatch.setattr(curves, "POINT_S", 0.1)
+    monkeypatch.setattr(curves, "LOADS", (0.5,))
+    monkeypatch.setattr(trial, "REPEATS", 1)
+    return lab
+
+
+def test_the_script_from_end_to_end(quick: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick.main(["--device", "cpu", "--out", str(tmp_path)])
+    told = capsys.readouterr().out
+    found = json.loads((tmp_path / "lab.json").read_text())
+    assert [trial["name"] for trial in found["trials"]] == [
+        *("no batching", "manual batching", "none", "static", "dynamic", "continuous"),
+    ]
+    for trial in found["trials"]:
+        _check_trial(trial)
+    sizes = {trial["name"]: trial["requests"]["batch_size"] for trial in found["trials"]}
+    assert sizes["no batching"] == sizes["none"] == [1.0] * USERS
+    assert sizes["manual batching"] == [float(USERS)] * USERS
+    assert [point["users"] for point in found["users"]] == [1, USERS] * 3
+    assert [point["load"] for point in found["load"]] == [0.5] * 4
+    assert all(point["live"]["response_s"] > 0 for point in found["users"] + found["load"])
+    assert found["provenance"]["machine"]["model"] == "gpt2-tiny"
+    assert found["provenance"]["machine"]["weights"] == "random"
+    assert len(found["lessons"]) >= 8
+    assert "random weights" in told
+    assert "Why do requests wait?" in told
+    for lesson in found["lessons"]:
+        assert lesson.split()[0] in told
+    for name in ("at_once", "users", "load"):
+        assert (tmp_path / f"{name}.svg").stat().st_size > 5000
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+def _check_trial(trial: dict) -> None:
+    """The laws that any run obeys, and that whoever batches changes no answer."""
+    live, requests = trial["live"], {name: np.array(column) for name, column in trial["requests"].items()}
+    assert requests["queueing_s"] + requests["service_s"] == pytest.approx(requests["response_s"], abs=1e-9)
+    assert live["response_s"] == pytest.approx(requests["response_s"].mean())
+    assert live["total_s"] == pytest.approx((requests["arrival_s"] + requests["response_s"]).max(), abs=1e-9)
+    assert live["tokens_per_s"] * live["total_s"] == pytest.approx(requests["output_tokens"].sum())
+    assert live["total_s"] == sorted(trial["total_s"])[len(trial["total_s"]) // 2]
+    assert trial["same_tokens"] > 0.99
+    assert trial["simulated"]["total_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--users", "1"], "users = 1"),
+        (["--device", "tpu"], "tpu"),
+        (["--device", "cpu", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(quick: ModuleType, tmp_path: Path, arguments: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=r"^lab: ") as refused:
+        quick.main([*arguments, "--out", str(tmp_path)])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_batch_of_a_request_is_the_mean_over_its_own_steps(lab: ModuleType) -> None:
+    trial = importlib.import_module("lab.trial")
+    # One token a step of a second: from 0 to 4, from 1 to 3 and from 2 to 3 seconds.
+    workload = Workload.from_columns([0.0, 0.5, 1.5], [1, 1, 1], [4, 2, 1])
+    result = simulate(workload, System(Continuous(8), Affine(base_s=1.0)))
+    assert trial.by_request(result)["batch_size"] == [pytest.approx(7 / 4), pytest.approx(5 / 2), 3.0]
+    together = simulate(workload, System(Static(3), Affine(base_s=1.0)))
+    assert trial.by_request(together)["batch_size"] == [3.0] * 3
+
+
+def test_live_and_simulated_are_figured_alike(lab: ModuleType) -> None:
+    trial = importlib.import_module("lab.trial")
+    workload, system = Workload.from_columns([0.0, 0.001], [3, 3], [4, 2]), System(Continuous(8), Affine(base_s=0.01))
+    live = serve(workload, system, SleepExecutor(system.cost)).result
+    assert live is not None
+    figures = trial.summary(live), trial.summary(simulate(workload, system))
+    assert figures[0].keys() == figures[1].keys()
+    assert all(one["tokens_per_s"] * one["total_s"] == pytest.approx(6) for one in figures)
+    assert figures[0]["batch_size"] == figures[1]["batch_size"]
+
+
+def test_what_is_learned_follows_from_the_numbers(lab: ModuleType) -> None:
+    lessons = importlib.import_module("lab.lessons")
+    step = lessons._step
+    assert "hardly more than one" in step({1: 1e-3, 256: 1.2e-3})
+    much = step({1: 1e-3, 16: 1.4e-3, 32: 4e-3})
+    assert "hardly" not in much
+    assert "8 times less" in much
+    assert "Up to 16 rows" in much
+    fast, slow = (SimpleNamespace(answers=[[0]] * 7, held=0.5, live=live) for live in _figures(2.0, 8.0))
+    assert "7 prompts took 8 s one call after another and 2 s as one padded batch, 4 times" in lessons._manual(
+        slow, fast
+    )
+    assert "75% of the mean response time" in lessons._manual(slow, fast)
+
+
+def _figures(*totals_s: float) -> list[dict[str, float]]:
+    return [{"total_s": s, "response_s": s, "queueing_s": 0.75 * s, "tokens_per_s": 100 / s} for s in totals_s]
+
+
+def test_the_number_of_users_is_spread(lab: ModuleType) -> None:
+    curves = importlib.import_module("lab.curves")
+    assert curves.user_counts(2) == [1, 2]
+    assert curves.user_counts(256) == [1, 4, 16, 64, 256]
+    assert curves.user_counts(100) == [1, 4, 16, 64, 100]
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
+    notebook = nbformat.read(NOTEBOOK, 4)
+    first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    quick = nbformat.v4.new_code_cell(f"{QUICK}\nout = Path({str(tmp_path)!r})")
+    notebook.cells.insert(first + 1, quick)
+    client(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(EXPERIMENTS)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "manual batching" in text
+    assert "The same 4 prompts took" in text
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+
+
+def test_the_notebook_as_it_stands_is_small_and_whole() -> None:
+    assert NOTEBOOK.stat().st_size < 500_000
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
