@@ -113,7 +113,7 @@ def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path
     assert not (tmp_path / "t.json").exists()
     kept = (tmp_path / "t.csv").read_bytes()
     assert kept.count(b"\n") > 2
-    run.calibrate(run.Plan("tiny", "eager", "fp32", "cpu", tmp_path, "t", 0.1, max_rows=32, max_context=256))
+    run.calibrate(run.Plan("tiny", "eager", "fp32", "cpu", tmp_path, "t", 0.25, max_rows=32, max_context=256))
     more = (tmp_path / "t.csv").read_bytes()
     assert more.startswith(kept)
     assert len(more) > len(kept)
