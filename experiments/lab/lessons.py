@@ -66,9 +66,9 @@ def _held(manual: Trial, static: Trial, continuous: Trial) -> str:
 
 def _factors(calls: Trial, none: Trial, continuous: Trial) -> str:
     return (
-        f"From one call after another to continuous batching the tokens per second grew {_times(continuous, calls)}: "
-        f"{_times(none, calls)} because each step runs more quickly than in `generate` (no batching on both sides), "
-        f"{_times(continuous, none)} because of batching."
+        f"Continuous batching gave {_times(continuous, calls)} the tokens per second of one call after another: a "
+        f"factor of {_times(none, calls, '')} is the other way of running a step (no batching on both sides), one of "
+        f"{_times(continuous, none, '')} is batching."
     )
 
 
@@ -118,8 +118,8 @@ def _prediction(trials: Sequence[Trial], points: Sequence[Point]) -> str:
     )
 
 
-def _times(more: Trial, less: Trial) -> str:
-    return f"{more.live['tokens_per_s'] / less.live['tokens_per_s']:.2g} times"
+def _times(more: Trial, less: Trial, unit: str = " times") -> str:
+    return f"{more.live['tokens_per_s'] / less.live['tokens_per_s']:.2g}{unit}"
 
 
 def _s(seconds: float) -> str:
