@@ -149,10 +149,13 @@ def account(crowd: Crowd) -> Account | str:
 
 
 def sends(mine: int, number: signal.Signals) -> Callable[[list[Any], Worker], None]:
-    """Signal the process of a crowd."""
+    """Signal the process of a crowd, and wait until it is dead, stopped, or going on."""
+    until = {signal.SIGKILL: os.WEXITED, signal.SIGSTOP: os.WSTOPPED, signal.SIGCONT: os.WCONTINUED}[number]
 
     def send(crowds: list[Any], worker: Worker) -> None:
-        os.kill(crowds[mine]._process.pid, number)
+        process = crowds[mine]._process.pid
+        os.kill(process, number)
+        os.waitid(os.P_PID, process, until | os.WNOWAIT)
 
     return send
 
@@ -209,6 +212,15 @@ def test_serve_says_that_its_clients_died(kind: str, monkeypatch: pytest.MonkeyP
 def test_clients_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SimqueueError, match=r"^the client process died \(exit status 1\): run again$"):
+        live(workload(3), Continuous(8), "process")
+
+
+def test_ctrl_c_while_clients_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InProcess, "_get_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         live(workload(3), Continuous(8), "process")
 
 
