@@ -58,7 +58,7 @@ class Connection:
             if isinstance(message, Submit):
                 self.last = self.last or message.last
             elif isinstance(message, Bye):
-                self.gone = self.last = True
+                self.drop()
         return messages
 
     def send(self, message: Message) -> None:
@@ -78,7 +78,7 @@ class Connection:
             self.drop()
 
     def drop(self) -> None:
-        """It is as if the client had gone."""
+        """The client has gone, or it is as if it had: what waits for it waits no longer."""
         self.gone = self.last = True
         self._out.clear()
 

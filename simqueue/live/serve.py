@@ -234,11 +234,12 @@ def _result(
     )
     together = with_batch(system.policy, executor)
     first_token = finished if together else first_token
-    # Nothing is there before it left, whatever the clocks say.
-    there = [
-        np.maximum((np.array(column, np.int64)[rows] - seen.origin_ns) * TICKS_PER_NS, left)
-        for column, left in zip(seen.account[:2], (first_token, finished), strict=True)
-    ]
+    first_there, last_there = (
+        (np.array(column, np.int64)[rows] - seen.origin_ns) * TICKS_PER_NS for column in seen.account[:2]
+    )
+    # Nothing is there before it left, nor before what left earlier, whatever the clocks say.
+    first_there = np.maximum(first_there, first_token)
+    last_there = np.maximum.reduce([last_there, finished, first_there])
     extra = {"sent_late_s": GRID.seconds(sent - arrival), "received_s": GRID.seconds(received - arrival)}
     columns = {name: column[rows] for name, column in workload.columns.items()}
     return Result(
@@ -246,10 +247,10 @@ def _result(
         grid=GRID,
         arrival=arrival,
         scheduled=scheduled,
-        first_token=there[0],
-        finished=there[1],
-        first_delivery=there[0] - first_token,
-        delivery=there[1] - finished,
+        first_token=first_there,
+        finished=last_there,
+        first_delivery=first_there - first_token,
+        delivery=last_there - finished,
         leaps=ledger.leaps(),
         with_batch=together,
         warmup=warmup,

@@ -12,18 +12,21 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from liveruns import COST, POLICIES, Strict, assert_laws, live, whole, workload
 
 from simqueue import Affine, Continuous
 from simqueue.errors import DeviceError, SimqueueError
+from simqueue.live import clients as asking
 from simqueue.live import serve as serving
 from simqueue.live import worker as working
 from simqueue.live.clients import SERVER_GONE, Account, Job
@@ -278,6 +281,12 @@ def two() -> Iterator[tuple[Raw, Raw, Worker]]:
         assert executor.empty
 
 
+def framed(body: object) -> bytes:
+    """As `packed`, of anything."""
+    data = msgspec.msgpack.encode(body)
+    return len(data).to_bytes(4, "little") + data
+
+
 def answers(messages: Sequence[Message]) -> dict[int, list[int]]:
     read: dict[int, list[int]] = {}
     for message in messages:
@@ -323,7 +332,7 @@ def test_what_cannot_be_served_is_refused_for_itself(two: tuple[Raw, Raw, Worker
         b"\x05\x00\x00\x00hello",
         packed(Cancel(1))[:-1],
         packed(ask(7)) + packed(ask(7)),
-        packed(Submit(8, 0, 0, b"12345678", 1)).replace(b"12345678", b"1234567"),
+        framed(["Submit", 8, 0, 0, b"no whole words", 1]),
         packed(ask(7)) + b"\x01\x00\x00\x00\xc1",
     ],
 )
@@ -345,6 +354,78 @@ def test_who_talks_nonsense_is_dropped_and_the_others_are_served(two: tuple[Raw,
     assert worker.error is None
     assert worker.ledger.outcome.count("completed") == 2
     assert worker.ledger.outcome.count("cancelled") == len(worker.ledger.outcome) - 2
+
+
+class Slow:
+    """A bare client, not reading, with four answers that its socket cannot hold, and the worker that it asked."""
+
+    def __init__(self, stack: ExitStack, others: Sequence[socket.socket] = ()) -> None:
+        ours, theirs = socket.socketpair()
+        self.raw = Raw(stack.enter_context(theirs))
+        self.executor = Strict(Affine(base_s=1e-5))
+        self.connection = Connection(ours)
+        connections = [self.connection, *map(Connection, others)]
+        self.worker = Worker(Continuous(8), self.executor, connections, now_ns())
+        self.thread = threading.Thread(target=self.worker.run)
+        self.raw.say(*[ask(number, output=1500, last=number == 3) for number in range(4)])
+
+    def reads(self) -> None:
+        """Everything that it wants, and then it says goodbye."""
+        heard = []
+        for message in self.raw.hear():
+            heard.append(message)
+            if isinstance(message, Answer) and len(answers(heard)[3]) == 1500:
+                break
+        self.raw.say(Bye())
+        assert {number: len(tokens) for number, tokens in answers(heard).items()} == dict.fromkeys(range(4), 1500)
+
+
+def test_a_client_that_reads_only_when_everything_is_done() -> None:
+    with ExitStack() as stack:
+        slow = Slow(stack)
+        slow.thread.start()
+        while slow.worker.ledger.outcome != ["completed"] * 4:
+            time.sleep(0.001)
+        assert slow.connection.waiting > 0
+        slow.reads()
+        slow.thread.join(_GUARD_S)
+        assert slow.worker.error is None
+
+
+def test_a_client_that_reads_late_is_not_kept_waiting_by_another() -> None:
+    """The other goes on until the first has everything, and then leaves in the middle of its answer."""
+    with ExitStack() as stack:
+        ours, theirs = socket.socketpair()
+        other, slow = Raw(stack.enter_context(theirs)), Slow(stack, [ours])
+        other.say(ask(0, output=500_000, last=True))
+        slow.thread.start()
+        while sum(map(bool, slow.worker.ledger.outcome)) < 4:
+            time.sleep(0.001)
+        slow.reads()
+        other.say(Bye())
+        slow.thread.join(_GUARD_S)
+        assert not slow.thread.is_alive()
+        assert sorted(map(str, slow.worker.ledger.outcome)) == ["cancelled", *["completed"] * 4]
+
+
+def test_a_client_that_reads_late_hears_why_there_is_no_more() -> None:
+    broken = threading.Event()
+
+    def breaks() -> None:
+        assert slow.connection.waiting > 0
+        broken.set()
+        raise OUT_OF_MEMORY
+
+    with ExitStack() as stack:
+        slow = Slow(stack)
+        slow.executor.deeds[1400] = breaks
+        slow.thread.start()
+        broken.wait(_GUARD_S)
+        heard = list(slow.raw.hear())
+        slow.thread.join(_GUARD_S)
+    failed = [message for message in heard if isinstance(message, Failed)]
+    assert failed == [Failed([number], str(OUT_OF_MEMORY)) for number in range(4)]
+    assert all(len(tokens) >= 1390 for tokens in answers(heard).values())
 
 
 # A device that fails.
@@ -405,6 +486,21 @@ def test_so_does_one_that_raises_what_nobody_expects(call: str) -> None:
     run.assert_told("the worker died of RuntimeError('boom')")
     assert run.worker.error is not None
     assert run.worker.error.__cause__ is cause
+
+
+@pytest.mark.parametrize("where", [InThread, InProcess])
+def test_clients_who_would_have_come_later_do_not_wait_for_it(where: type[InProcess | InThread]) -> None:
+    executor = Broken("collect", OUT_OF_MEMORY)
+    jobs = [Job([bytes(8)] * 9, [90] * 9, arrival=[0] * 8 + [10**9 * 3600])]
+    with ExitStack() as stack:
+        ours, theirs = socket.socketpair()
+        crowd = stack.enter_context(closing(where(theirs, jobs[0])))
+        worker = Worker(Continuous(8), executor, [Connection(ours)], now_ns())
+        crowd.begin(now_ns())
+        worker.run()
+        account = crowd.account()
+    assert account.failed == dict.fromkeys(range(8), str(OUT_OF_MEMORY))
+    assert account.tokens[8] == []
 
 
 @pytest.mark.parametrize("clients", WHERE)
@@ -468,6 +564,10 @@ executor.collect = until_stopped
 run = serve(workload(90), System(policy, COST), executor, clients={clients!r})
 assert run.interrupted
 assert executor.empty
+if policy == Continuous(8):
+    # Everybody has every token up to the last step.
+    leaps = run.result.leaps
+    assert sum(map(len, run.answers)) == (leaps["rows"] + leaps["prefill_rows"]).sum()
 assert_laws(run, policy)
 assert len(run.result.arrival) == run.outcomes["completed"] == sum(
     len(tokens) == n for tokens, n in zip(run.answers, run.result.provenance and workload(90).output_tokens)
@@ -525,6 +625,12 @@ def test_the_server_is_killed() -> None:
     assert (process.returncode, out, err) == (-signal.SIGKILL, "", "")
 
 
+def test_clients_that_nobody_starts_end_without_a_word() -> None:
+    command = [sys.executable, "-m", "simqueue.live.clients", "0"]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GUARD_S)
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
+
+
 SERVER = """
 import os, signal, socket, sys
 sys.path.insert(0, {tests!r})
@@ -568,14 +674,27 @@ def test_clients_of_a_server_that_is_killed_end_with_an_error(where: type[InProc
 # A clock that goes back.
 
 
+class Backwards(Strict):
+    """Its steps end before they began, now and then."""
+
+    def collect(self, stopped: Callable[[], bool]) -> Any:
+        (emitted,) = super().collect(stopped)
+        return [emitted._replace(end_ns=working.now_ns())]
+
+
 @pytest.mark.parametrize("kind", POLICIES)
 def test_a_clock_that_goes_back(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the worker, by up to 20 ms at any time: its own time stands still meanwhile, and goes on."""
+    """By up to 20 ms at any time, for worker, device and clients: the engine's time goes on by a tick a step."""
     draw = random.Random(kind)
-    monkeypatch.setattr(working, "now_ns", lambda: now_ns() - draw.choice([0, 0, 0, draw.randrange(20_000_000)]))
+
+    def unsteady() -> int:
+        return now_ns() - draw.choice([0, 0, 0, draw.randrange(20_000_000)])
+
+    monkeypatch.setattr(working, "now_ns", unsteady)
+    monkeypatch.setattr(asking, "now_ns", unsteady)
     work, policy = workload(60), POLICIES[kind]
     leaves = {row: row % 5 for row in range(0, 60, 4)}
-    run = live(work, policy, leaves=leaves)
+    run = live(work, policy, leaves=leaves, executor=Backwards(COST))
     assert_laws(run, policy, clocks_agree=False)
     assert run.outcomes["completed"] + run.outcomes["cancelled"] == 60
     for row, tokens in enumerate(whole(work)):
