@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from simqueue import folders
 from simqueue.cost.linear import Affine
 from simqueue.cost.noise import Noise
 from simqueue.cost.profile import Measured
@@ -102,18 +103,11 @@ def refuse_unusable(folder: Path) -> None:
     Raises:
         OutputError: what is in the way, and where.
     """
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise OutputError(f"{folder}: {there} is no folder: give another one")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
-        strange = sorted(path.name for path in there.iterdir() if not _is_ours(path)) if there == folder else []
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
-    if strange:
-        more = f" and {len(strange) - 1} more" if strange[1:] else ""
-        raise OutputError(f"{folder}: holds {strange[0]!r}{more}, which simqueue did not write: give an empty folder")
+    folders.refuse_unusable(folder, _strange, "simqueue did not write")
+
+
+def _strange(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not _is_ours(path))
 
 
 def _is_ours(path: Path) -> bool:

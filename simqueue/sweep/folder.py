@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from simqueue import folders
 from simqueue.errors import OutputError
 
 TABLE, CSV = "sweep.parquet", "sweep.csv"
@@ -24,18 +24,7 @@ def refuse_unusable(folder: Path) -> None:
     Raises:
         OutputError: what is in the way, and where.
     """
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise OutputError(f"{folder}: {there} is no folder: give another one")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
-        strange = _strange(there) if there == folder else []
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
-    if strange:
-        more = f" and {len(strange) - 1} more" if strange[1:] else ""
-        raise OutputError(f"{folder}: holds {strange[0]!r}{more}, which no sweep wrote: give an empty folder")
+    folders.refuse_unusable(folder, _strange, "no sweep wrote")
 
 
 def _strange(folder: Path) -> list[str]:

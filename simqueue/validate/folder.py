@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from simqueue import folders
 from simqueue.errors import OutputError
 from simqueue.result import Result
 from simqueue.validate.record import Cell, Validation, decode, encode
@@ -23,20 +24,12 @@ def read(folder: Path) -> Validation:
     Raises:
         OutputError: the folder holds something else, or cannot be used.
     """
+    folders.refuse_unusable(folder, _strange, "no validation wrote")
+    path = folder / JSON
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise OutputError(f"{folder}: {there} is no folder: give another one")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
-        strange = _strange(folder) if there == folder else []
-        raw = (folder / JSON).read_bytes() if (folder / JSON).is_file() else None
+        return decode(path.read_bytes(), path) if path.is_file() else Validation()
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
-    if strange:
-        more = f" and {len(strange) - 1} more" if strange[1:] else ""
-        raise OutputError(f"{folder}: holds {strange[0]!r}{more}, which no validation wrote: give an empty folder")
-    return Validation() if raw is None else decode(raw, folder / JSON)
+        raise OutputError(f"{path}: cannot be read ({error.strerror}): give another folder") from None
 
 
 def _strange(folder: Path) -> list[str]:

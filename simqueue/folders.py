@@ -1,0 +1,29 @@
+"""Folders to write to: refused before anything is run, rather than after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simqueue.errors import OutputError
+
+
+def refuse_unusable(folder: Path, strange: Callable[[Path], Sequence[str]], whose: str) -> None:
+    """Refuse a folder that cannot be written, or that holds what is not ours: ``strange`` names it, in order.
+
+    Raises:
+        OutputError: what is in the way, where, and whose it is not ("no sweep wrote").
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise OutputError(f"{folder}: {there} is no folder: give another one")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
+        found = strange(folder) if there == folder else ()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None
+    if found:
+        more = f" and {len(found) - 1} more" if found[1:] else ""
+        raise OutputError(f"{folder}: holds {found[0]!r}{more}, which {whose}: give an empty folder")
