@@ -104,6 +104,9 @@ def _continuous(
             backlog[request] -= tokens
         backlog = {request: left for request, left in backlog.items() if left}
         executor.launch(chunks, Work())
+        if rng.random() < 0.7:
+            last = (i for i in aboard - backlog.keys() if len(emitted[i]) + 1 == outputs[i])
+            executor.ahead(list(last))
         for step in executor.collect(lambda: False):
             _note(emitted, step.requests, step.tokens)
         done = [request for request in aboard if len(emitted[request]) == outputs[request]]
@@ -132,6 +135,7 @@ def _batches(
         chunks = [(request, len(prompts[request])) for request in batch]
         while steps:
             executor.launch(chunks, Work(steps=steps))
+            executor.ahead(batch if steps == 1 else ())
             for step in executor.collect(lambda: False):
                 _note(emitted, step.requests, step.tokens)
                 steps -= 1

@@ -88,11 +88,13 @@ def one_step(executor: GraphExecutor, rows: int, slots: int, repeats: int) -> di
 
     def alone() -> None:
         model.run(launch)
+        model.fetch()
         model.wait()
 
     def together() -> None:
         for _ in range(32):
             model.run(launch)
+        model.fetch()
         model.wait()
 
     executor.pretend(place)

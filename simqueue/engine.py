@@ -120,6 +120,15 @@ class Engine:
         ids = self._joining if not self._left else self._batch if not self._done else ()
         return [(i, self._prompt[i]) for i in ids]
 
+    @property
+    def leaving(self) -> Sequence[int]:
+        """Whose rows leave the device when the first step of the planned work ends. All others decode in the next step,
+        whatever comes: no decision leaves them out."""
+        if self._left:
+            return self._batch if self._left == 1 else ()
+        heap, beyond = self._finishing, (self._clock + 2) << _ID_BITS
+        return [entry & _ID_MASK for entry in heap if entry < beyond] if heap and heap[0] < beyond else ()
+
     def plan(self, now: int) -> Work | Wait:
         """What the free replica does at ``now``.
 

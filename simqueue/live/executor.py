@@ -62,6 +62,13 @@ class Executor(Protocol):
         a token of every other request whose prompt is complete. ``work`` is the plan; one that does not stream runs
         all its steps."""
 
+    def ahead(self, leaving: Sequence[int]) -> None:
+        """Behind the step that was launched, start what the next one decodes, without waiting for either: everybody who
+        is on the device then with a whole prompt. Those of ``leaving`` are not, and `end` only says so once more.
+
+        So the device has no pause between two steps; what the next plan adds, prompts, runs behind that. One that gains
+        nothing from it does nothing."""
+
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
         """Wait for the steps that were launched; one entry for each. A call that runs many ends early once
         ``stopped()``. Raises `simqueue.errors.DeviceError` if the device cannot run them."""

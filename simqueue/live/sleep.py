@@ -45,6 +45,7 @@ class SleepExecutor:
         self._left: dict[int, int] = {}
         self._emitted: dict[int, int] = {}
         self._due_ns = 0
+        self._begun = False
         self.max_rows, self.window = max_rows, window
 
     def begin(self, request: int, prompt: Tokens) -> None:
@@ -53,11 +54,16 @@ class SleepExecutor:
         self._emitted[request] = 0
 
     def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
-        """Note when the step will be over."""
-        begin = now_ns()
+        """Note when the step will be over; where it has begun, that was when the last one was over."""
+        begin = self._due_ns if self._begun else now_ns()
+        self._begun = False
         for request, tokens in chunks:
             self._left[request] -= tokens
         self._due_ns = begin + self._cost.step(work) * 10**9 // self._grid.ticks_per_s
+
+    def ahead(self, leaving: Sequence[int]) -> None:
+        """The next step begins by itself if anybody decodes in it."""
+        self._begun = any(left == 0 and request not in leaving for request, left in self._left.items())
 
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
         """Sleep until then, the last part awake."""

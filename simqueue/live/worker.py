@@ -1,9 +1,10 @@
 """The worker: one thread that owns the engine and the device, and serves whoever is connected.
 
-    receive what came -> engine.plan -> executor.launch -> deliver the step before -> executor.collect
-    -> engine.complete
+    receive what came -> engine.plan -> executor.launch -> executor.ahead -> deliver the step before
+    -> executor.collect -> engine.complete
 
-What a step gave is delivered while the device runs the next one.
+What a step gave is delivered while the device runs the next one, and what that one decodes is launched before this one
+has ended: the host works while the device does.
 """
 
 from __future__ import annotations
@@ -108,12 +109,14 @@ class Worker:
         self._begin(planned.prefill, now)
         self._executor.launch(planned.prefill, planned.answer)
         launched = now_ns()
+        self._executor.ahead(self._engine.leaving)
+        onward = now_ns()
         self._deliver()
         delivered = now_ns()
         emitted = self._executor.collect(self.stop.is_set)
         ended = now_ns()
         self._complete(planned.answer, now, emitted)
-        self.ledger.note_host((begin, received, decided, launched, delivered, ended, now_ns()), len(emitted))
+        self.ledger.note_host((begin, received, decided, launched, onward, delivered, ended, now_ns()), len(emitted))
         return True
 
     def _at(self, ns: int) -> int:

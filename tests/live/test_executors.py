@@ -48,9 +48,12 @@ def expected(loaded):
     return prompts, [generate(loaded, prompt, OUTPUT) for prompt in prompts]
 
 
-def executor_of(kind, loaded):
+def executor_of(kind, loaded, *, overlaps=True):
+    """On a CPU nothing overlaps unless it is told to; the order of the launches is then that of a GPU."""
     if kind == "graph":
-        return GraphExecutor(loaded, SIZES)
+        executor = GraphExecutor(loaded, SIZES)
+        executor.overlaps = overlaps
+        return executor
     return (EagerExecutor if kind == "eager" else NaiveExecutor)(loaded, ROWS, WINDOW)
 
 
@@ -85,7 +88,7 @@ def test_tokens_are_those_of_generate_in_any_order(loaded, expected, kind, seed)
 def test_logits_are_those_of_generate(loaded, expected, kind):
     """Of every token, the whole row of logits that it is the argmax of."""
     prompts, answers = expected
-    executor, rng = executor_of(kind, loaded), np.random.default_rng(3)
+    executor, rng = executor_of(kind, loaded, overlaps=False), np.random.default_rng(3)
     seen, compared = [], 0
     head = {"graph": lambda: executor._model._head, "eager": lambda: loaded.model.lm_head}
     module = head.get(kind, lambda: executor._model.lm_head)()
@@ -200,6 +203,34 @@ def test_a_held_row_at_the_end_of_the_window_disturbs_nobody(loaded, expected, k
         chunks = []
     both = np.array([each.tokens for each in emitted]).T.tolist()
     agree([generate(loaded, long, 4), answers[1]], [both[0][:4], both[1]])
+
+
+def test_what_left_or_went_away_since_the_next_step_began_emits_nothing(loaded, expected):
+    prompts, answers = expected
+    executor = executor_of("graph", loaded)
+    for request in (1, 2, 7):
+        executor.begin(request, prompts[request])
+    executor.launch([(1, 5), (2, 16), (7, 2)], Work())
+    executor.ahead([7])
+    [first] = executor.collect(lambda: False)
+    assert dict(zip(first.requests, first.tokens, strict=True)) == {i: answers[i][0][0] for i in (1, 2, 7)}
+    executor.end([7])
+    executor.end([2])  # its client went away while its next token was being computed
+    executor.begin(3, prompts[3])
+    assert step(executor, (3, 17)) == {1: answers[1][0][1], 3: answers[3][0][0]}
+    assert step(executor) == {1: answers[1][0][2], 3: answers[3][0][1]}
+
+
+def test_a_batch_that_ends_while_the_next_step_runs_leaves_no_trace(loaded, expected):
+    prompts, answers = expected
+    executor = executor_of("graph", loaded)
+    executor.begin(1, prompts[1])
+    executor.launch([(1, 5)], Work())
+    executor.ahead(())
+    executor.collect(lambda: False)
+    executor.end([1])
+    executor.begin(2, prompts[2])
+    assert [step(executor, (2, 16)), *(step(executor) for _ in range(3))] == [{2: t} for t in answers[2][0][:4]]
 
 
 def test_rows_begun_and_ended_together_run_on_the_graph_executor(loaded, expected):

@@ -209,6 +209,7 @@ class Driver:
         first = ends[0] - self.now if work.prefill_rows else 0
         row = (self.now, len(ends), first, ends[-1] - self.now, work.admitted, 0, 0, 0)
         self.leaps.add(row)
+        leaving = sorted(self.engine.leaving)
         ended = self.engine.complete(len(ends), ends[0], ends[-1], ends)
         whole = self.emit(ends)
         self.done += len(ends) if self.batch else 0
@@ -219,6 +220,7 @@ class Driver:
             if self.with_batch:
                 whole = [i for i in gone if not self.fates[i].outcome]
         assert ended == (len(gone) if self.batch else 0)
+        assert len(ends) > 1 or leaving == sorted(gone)
         self.now = ends[-1]
         self.leave(whole, gone, self.now)
         self.look()

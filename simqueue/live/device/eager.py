@@ -62,6 +62,9 @@ class EagerExecutor:
             self._step()
         self.clock.stop()
 
+    def ahead(self, leaving: Sequence[int]) -> None:
+        """Nothing: it waits for each step."""
+
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
         """Wait for the step's token ids."""
         if self.clock.cuda:

@@ -24,8 +24,9 @@ class GraphExecutor:
 
     A step is one decode launch over slots 0 to the highest that decodes, padded to a bucket of rows and of cache slots,
     then its prefill launches (as many as the rows at their bucketed width need; with any chunk on a context, all of
-    them attend to the whole window), and one synchronisation. Rows move to lower slots only where the launch would
-    otherwise be of a larger bucket than their number needs.
+    them attend to the whole window), and one synchronisation. On a GPU the next step's decode launch is behind them
+    before they are done (`ahead`), so that the host's part of a step passes while the device decodes. Rows move to
+    lower slots only where the launch would otherwise be of a larger bucket than their number needs.
     """
 
     iteration_level = True
@@ -39,6 +40,9 @@ class GraphExecutor:
         with self._fitting():
             self._model = StaticModel(loaded, sizes)
         self._slots = Slots(self.max_rows, self.window)
+        self.overlaps = self.clock.cuda
+        self._begun = False
+        self._left: set[int] = set()
         self._requests: Sequence[int] = ()
         self._where = np.zeros(0, np.int64)
 
@@ -55,22 +59,34 @@ class GraphExecutor:
         self._slots.begin(request, checked(self, request, prompt, len(self._slots)))
 
     def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
-        """Start the step without waiting for it: decoding first, whose launch needs nothing from the host."""
-        self.clock.start()
-        self._requests, self._where = self._decode() if self._slots.decoding else ([], self._where[:0])
+        """Start the step without waiting for it: decoding first, unless that has begun, whose launch needs nothing from
+        the host."""
+        if not self._begun:
+            self._decode()
+        self._begun = False
+        self._requests, self._where = self._slots.order()[:2] if self._slots.decoding else ([], self._where[:0])
         if chunks:
             self._prefill(chunks)
+        self._model.fetch()
         self.clock.stop()
+
+    def ahead(self, leaving: Sequence[int]) -> None:
+        """Start what the next step decodes. Without a GPU nothing runs beside the host, and this does nothing."""
+        if self.overlaps:
+            self._end(leaving)
+            self._left.update(leaving)
+            self._decode()
+            self._begun = True
 
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
         """Wait for the step's token ids."""
-        self._model.wait()
-        return [Emitted(now_ns(), self._requests, self._model.tokens[self._where].tolist())]
+        tokens = self._model.wait()
+        return [Emitted(now_ns(), self._requests, tokens[self._where].tolist())]
 
     def end(self, requests: Sequence[int]) -> None:
         """These requests leave the device."""
-        for request in requests:
-            self._slots.end(request)
+        self._end([request for request in requests if request not in self._left])
+        self._left.difference_update(requests)
 
     def describe(self) -> Mapping[str, str]:
         """What runs here."""
@@ -79,6 +95,8 @@ class GraphExecutor:
     def forget(self) -> None:
         """Nobody is on the device any more."""
         self._slots = Slots(self.max_rows, self.window)
+        self._begun = False
+        self._left.clear()
 
     def pretend(self, rows: Iterable[tuple[int, Tokens, int]]) -> None:
         """Forget who is on the device; now these are: ``(request, prompt, tokens of it computed)``, from noise."""
@@ -90,14 +108,19 @@ class GraphExecutor:
             lengths.append(done)
         self._model.pretend(lengths)
 
-    def _decode(self) -> tuple[list[int], Tokens]:
+    def _end(self, requests: Iterable[int]) -> None:
+        for request in requests:
+            self._slots.end(request)
+
+    def _decode(self) -> None:
+        self.clock.start()
         slots = self._slots
+        if not slots.decoding:
+            return
         rows = bucket(self.sizes.rows, len(slots.decoding))
         for source, target, tokens in slots.compact(rows):
             self._model.copy(source, target, tokens)
-        order = slots.order()
         self._model.run(("decode", rows, bucket(self.sizes.slots, slots.decode() + 1)))
-        return order.requests, order.slots
 
     def _prefill(self, chunks: Sequence[tuple[int, int]]) -> None:
         slots, sizes = self._slots, self.sizes

@@ -57,6 +57,9 @@ class NaiveExecutor:
         self._steps = work.steps
 
     @torch.inference_mode()
+    def ahead(self, leaving: Sequence[int]) -> None:
+        """Nothing: a call runs a whole batch."""
+
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
         """Call `generate`; one entry for each of its steps."""
         ids, mask = padded([self._prompts[request] for request in self._rows])

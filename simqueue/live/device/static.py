@@ -87,11 +87,9 @@ class _Slots(Cache):
 class StaticModel:
     """The model, its cache, and on the device of every slot the last token and the number of tokens.
 
-    A launch feeds every row its last token from the device and leaves the next one there, and a copy of all of them on
-    the host, so that decoding needs nothing from the host and one synchronisation gives a step's tokens. Of slots that
-    do not decode, a decode launch spoils what lies behind their tokens, where the next prefill writes.
-
-    ``tokens`` is that copy: the last token of every slot, good after `wait`.
+    A launch feeds every row its last token from the device and leaves the next one there, so that decoding needs
+    nothing from the host. Of slots that do not decode, a decode launch spoils what lies behind their tokens, where the
+    next prefill writes.
     """
 
     def __init__(self, loaded: Loaded, sizes: Buckets) -> None:
@@ -100,7 +98,6 @@ class StaticModel:
         self._graphs: dict[Launch, Any] = {}
         self._adopt(loaded)
         self._allocate(loaded)
-        self._stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
 
     def _adopt(self, loaded: Loaded) -> None:
         model = loaded.copy()
@@ -124,7 +121,7 @@ class StaticModel:
         self._inbox = torch.zeros(self.sizes.launch_tokens + self.window + 3 * self.rows, dtype=torch.int64, **on)
         self._sent = torch.zeros(2 * self.rows * (self.window + 4), dtype=torch.int64, pin_memory=cuda)
         self._received = torch.zeros(self.rows + 1, dtype=torch.int64, pin_memory=cuda)
-        self.tokens: NDArray[np.int64] = self._received.numpy()
+        self._fetched = _cuda.Event() if cuda else None
         self._numbers, self._used = self._sent.numpy(), 0
         self._begins = torch.arange(self.rows, **on) * self.window
         self._columns = torch.arange(self.window, **on)[None, :]
@@ -158,11 +155,19 @@ class StaticModel:
         store[:, :, target, :tokens].copy_(store[:, :, source, :tokens])
         self._state[:, target].copy_(self._state[:, source])
 
-    def wait(self) -> None:
-        """Until everything launched is done; what was sent for it may then be overwritten."""
-        if self._stream is not None:
-            self._stream.synchronize()
+    def fetch(self) -> None:
+        """Behind what was launched, bring every slot's last token to the host, without waiting."""
+        self._received.copy_(self._ids, non_blocking=True)
+        if self._fetched is not None:
+            self._fetched.record()
+
+    def wait(self) -> NDArray[np.int64]:
+        """Until the last `fetch` is done, and with it all launches before it: what was sent for them may then be
+        overwritten. Returns the last token of every slot, good until the next `fetch`."""
+        if self._fetched is not None:
+            self._fetched.synchronize()
         self._used = 0
+        return np.asarray(self._received.numpy())
 
     def pretend(self, lengths: Sequence[int]) -> None:
         """The first slots have so many tokens, of noise."""
@@ -177,7 +182,6 @@ class StaticModel:
                 self._decode(rows, size)
             else:
                 self._prefill(rows, size, fresh=kind == "prefill")
-        self._received.copy_(self._ids, non_blocking=True)
 
     def _decode(self, rows: int, slots: int) -> None:
         ids, at = self._ids[:rows], self._at[:rows]
