@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import zip_longest
 
 import msgspec
 
@@ -59,19 +61,29 @@ Told = Submitted | Cancelled | Closed | Opened | Completed
 Entry = Told | Planned
 
 
-def replay(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) -> list[tuple[Planned, Planned]]:
-    """The plans that a fresh engine makes otherwise: what was planned live, and what is planned now."""
+def replay(journal: Sequence[Entry], policy: BatchingPolicy, grid: Grid) -> list[tuple[Planned, Planned | None]]:
+    """The plans that a fresh engine makes otherwise: what was planned live, and what is planned now.
+
+    After another plan the calls may make no sense any more: then it makes none of those that are left, each None.
+    """
+    live = (entry for entry in journal if isinstance(entry, Planned))
+    again: list[Planned] = []
+    # Whatever the engine, or a policy of anybody's, says to calls that make no sense.
+    with suppress(Exception):
+        for planned in _made_again(journal, policy, grid):
+            again.append(planned)  # noqa: PERF402 - what was made before it failed counts
+    return [(before, now) for before, now in zip_longest(live, again) if before != now]
+
+
+def _made_again(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) -> Iterator[Planned]:
+    """The plans of a fresh engine to which the same is told."""
     requests = OpenRequests()
     engine = Engine(policy, requests, grid, track_extremes=True)
-    differing: list[tuple[Planned, Planned]] = []
     for entry in journal:
         if isinstance(entry, Planned):
-            again = plan(engine, entry.now)
-            if again != entry:
-                differing.append((entry, again))
+            yield plan(engine, entry.now)
         else:
             tell(engine, requests, entry)
-    return differing
 
 
 def plan(engine: Engine, now: int) -> Planned:

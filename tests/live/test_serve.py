@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ from liveruns import (
 )
 
 from simqueue import Continuous, Dynamic, Result, Static, System, Workload, WorkloadSpec, make_workload
-from simqueue.errors import ConfigError, InvariantError, WorkloadError
-from simqueue.live.journal import Cancelled, Planned, Submitted, replay
+from simqueue.errors import ConfigError, WorkloadError
+from simqueue.live.journal import Cancelled, Completed, Entry, Planned, Submitted, replay
 from simqueue.live.serve import random_prompts, serve
 from simqueue.live.sleep import SleepExecutor
 from simqueue.live.worker import GRID
@@ -218,12 +218,17 @@ def test_when_it_was_asked_counts() -> None:
     assert _differs(late, Dynamic(8, 0.003))
 
 
-def _differs(journal: Any, policy: BatchingPolicy) -> bool:
-    """A replay may also end where the calls make no sense any more."""
-    try:
-        return bool(replay(journal, policy, GRID))
-    except (InvariantError, IndexError):
-        return True
+def test_what_cannot_be_planned_again_differs() -> None:
+    run = live(workload(90), Continuous(8))
+    middle = len(run.journal) // 2
+    before, after = run.journal[:middle], run.journal[middle:]
+    nothing = Completed(())
+    differing = replay([*before, nothing, *after], Continuous(8), GRID)
+    assert differing == [(entry, None) for entry in after if isinstance(entry, Planned)]
+
+
+def _differs(journal: Sequence[Entry], policy: BatchingPolicy) -> bool:
+    return bool(replay(journal, policy, GRID))
 
 
 # What is refused before anything runs.
