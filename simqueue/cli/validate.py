@@ -50,7 +50,8 @@ def validate(
 ) -> None:
     """Run scenarios live and simulate them on the same workload; print the errors beside the live runs' own spread.
 
-    Cells that --out has already are not run again. Exits with 1 if a target is missed or a cell fails.
+    Cells that --out has already are not run again. Exits with 1 if a target is missed, a fresh engine plans otherwise
+    than the live one did, or a cell fails.
     """
     from simqueue.validate import folder
     from simqueue.validate.cells import cases, tables
@@ -167,9 +168,9 @@ def _cpus() -> int:
 def _tell(outcome: Cell | Failure, number: int, of: int) -> None:
     """A line for who waits."""
     from simqueue.validate.record import Cell
-    from simqueue.validate.table import counts
+    from simqueue.validate.table import counts, plans
 
-    told = counts([outcome]) if isinstance(outcome, Cell) else f"failed: {outcome.reason}"
+    told = f"{counts([outcome])}; {plans([outcome])}" if isinstance(outcome, Cell) else f"failed: {outcome.reason}"
     typer.echo(f"[{number}/{of}] {outcome.name}: {told}", err=True)
 
 
@@ -200,5 +201,6 @@ def _report(validation: Validation, outcomes: Sequence[Cell | Failure], out: Pat
         typer.echo(f"wrote {out / JSON} and {len(figures)} figures in {out / FIGURES}")
     for failure in failed:
         typer.echo(f"simqueue: {failure.name}: {failure.reason}", err=True)
-    if failed or any(j.figure.verdict == "MISSED" for j in judged(validation.cells)):
+    missed = any(j.figure.verdict == "MISSED" for j in judged(validation.cells))
+    if failed or missed or any(cell.differing_plans for cell in validation.cells):
         raise typer.Exit(_MISSED)

@@ -9,6 +9,7 @@ import msgspec
 
 from simqueue.errors import OutputError
 
+# What later versions added may be missing: it is None then.
 SCHEMA = 1
 # An error within so many spreads of the live system cannot be told from none.
 SPREADS = 2.0
@@ -94,11 +95,15 @@ class Cell(_Strict, frozen=True):
         figures: by metric and statistic, times in seconds.
         elasticity: by metric and statistic: by how many per cent it grows if every step takes one per cent longer.
         steps: by kind (``decode``, ``prefill``, ``mixed``): where an error of the cost model lies.
-        client_s: mean and p99 of what only a live run has, such as how late requests were sent.
+        client_s: mean, p50 and p99 of what only a live run has, such as how late requests were sent.
         host_s: mean seconds a step of each part of the live loop.
         quantiles: of response and TTFT at `simqueue.validate.measure.LEVELS`, seconds.
         waiting: mean number of waiting requests in equal parts of ``span_s`` seconds from the first arrival.
         provenance: machine, versions, profile, scenario, command.
+        plans, differing_plans: that were made in all live runs, and those of them that a fresh engine, told the same,
+            makes otherwise; None where the journals were not replayed.
+        stolen: processor time that the hypervisor gave to others while the cell ran live, as a share of the time that
+            was used; None where nobody counted.
     """
 
     file: str
@@ -121,6 +126,9 @@ class Cell(_Strict, frozen=True):
     waiting: Curves
     span_s: float
     provenance: dict[str, Any]
+    plans: int | None = None
+    differing_plans: int | None = None
+    stolen: float | None = None
 
     @property
     def name(self) -> str:

@@ -155,6 +155,9 @@ def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
         },
         waiting=_curves([m.waiting for m in live], [m.waiting for m in predicted]),
         span_s=digits(span),
+        plans=ran.plans,
+        differing_plans=ran.differing_plans,
+        stolen=ran.stolen,
         provenance=ran.provenance,
     )
 

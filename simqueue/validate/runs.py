@@ -10,14 +10,19 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from simqueue.errors import OutputError, SimqueueError
 from simqueue.live.executor import Executor
+from simqueue.live.journal import Planned, replay
 from simqueue.live.serve import Served, serve
+from simqueue.live.worker import GRID
+from simqueue.policy.base import BatchingPolicy
 from simqueue.result import Result
 from simqueue.validate import machine
 from simqueue.validate.cells import Case
 from simqueue.validate.folder import keep, runs_of
+from simqueue.validate.processors import processors, stolen_share
 from simqueue.validate.record import Cell, digits
 
 # An unmeasured run of so many requests comes first, so that the device is awake and has done what it does once.
@@ -26,11 +31,14 @@ _WARM = 8
 
 class Runs(msgspec.Struct, frozen=True):
     """Of one cell: each live run; what became of all requests; mean seconds of each part of the worker's loop, by step;
-    and where it ran."""
+    plans, and those that differ in a replay; stolen processor time; and where it ran."""
 
     results: list[Result]
     outcomes: dict[str, int]
     host_s: dict[str, float]
+    plans: int | None
+    differing_plans: int | None
+    stolen: float | None
     provenance: dict[str, Any]
 
 
@@ -42,13 +50,17 @@ def run(case: Case, executor: Executor, repeats: int, folder: Path) -> Runs:
         KeyboardInterrupt: it was stopped.
     """
     _warm(case, executor)
+    before = processors()
     served = [_serve(case, executor) for _ in range(repeats)]
+    stolen = stolen_share(before, processors())
     results = [_result(run) for run in served]
     keep(results, folder, case.name)
     return Runs(
         results,
         dict(sum((Counter(run.outcomes) for run in served), Counter())),
         _host_s(served),
+        *_replayed(served, case.scenario.system.policy),
+        None if stolen is None else digits(stolen),
         {
             **machine.provenance(case.scenario.system.cost, executor.describe()),
             "live": msgspec.to_builtins(case.live),
@@ -71,19 +83,22 @@ def kept(case: Case, cell: Cell, folder: Path) -> tuple[Case, Runs]:
         # Without the columns that only a live run has.
         workload = replace(met, extra={name: met.extra[name] for name in case.workload.extra})
         case = replace(case, load=cell.load, workload=workload)
-    return case, Runs(results, cell.outcomes, cell.host_s, {**cell.provenance, **compared})
+    measured = (cell.outcomes, cell.host_s, cell.plans, cell.differing_plans, cell.stolen)
+    return case, Runs(results, *measured, {**cell.provenance, **compared})
 
 
 def client_s(results: Sequence[Result], case: Case) -> dict[str, dict[str, float]]:
-    """Mean and 99th percentile of what only a live run has: lateness, and the way of first and last tokens."""
+    """Mean, median and 99th percentile of what only a live run has: lateness, and the way of first and last tokens."""
     names = [name for name in results[0].workload.extra if name not in case.workload.extra]
     columns = {name: np.concatenate([result.workload.extra[name] for result in results]) for name in names}
     for name in ("first_delivery", "delivery"):
         columns[f"{name}_s"] = np.concatenate([result.grid.seconds(getattr(result, name)) for result in results])
-    return {
-        name: {"mean": digits(float(column.mean())), "p99": digits(float(np.quantile(column, 0.99)))}
-        for name, column in columns.items()
-    }
+    return {name: _stats(column) for name, column in columns.items()}
+
+
+def _stats(column: NDArray[np.float64]) -> dict[str, float]:
+    p50, p99 = np.quantile(column, (0.5, 0.99))
+    return {name: digits(float(value)) for name, value in (("mean", column.mean()), ("p50", p50), ("p99", p99))}
 
 
 def _warm(case: Case, executor: Executor) -> None:
@@ -114,6 +129,12 @@ def _result(served: Served) -> Result:
         reason = next(iter(served.failed.values()), "no reason was given")
         raise SimqueueError(f"no request was answered: {reason}")
     return served.result
+
+
+def _replayed(served: Sequence[Served], policy: BatchingPolicy) -> tuple[int, int]:
+    """How many plans the runs made, and how many of them a fresh engine makes otherwise."""
+    plans = sum(isinstance(entry, Planned) for run in served for entry in run.journal)
+    return plans, sum(len(replay(run.journal, policy, GRID)) for run in served)
 
 
 def _host_s(served: Sequence[Served]) -> dict[str, float]:

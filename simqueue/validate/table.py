@@ -30,7 +30,8 @@ _FIRST, _WIDTH = 12, 14
 _LEGEND = (
     "Error of the prediction in % (predicted / live - 1, live the mean of its runs), ± the standard deviation of the "
     "live runs in %. ! missed; ~ reached thanks to the noise floor alone, twice that deviation; ( ) not judged. Last "
-    "column: by how many % the mean grows if every step takes 1 % more."
+    "column: by how many % the mean grows if every step takes 1 % more. Stolen: processor time that the hypervisor "
+    "gave to others while a cell ran live, in % of the time used."
 )
 
 
@@ -74,17 +75,27 @@ def counts(cells: Sequence[Cell]) -> str:
     return f"{reached} reached{thanks}, {missed} MISSED, {left} not judged"
 
 
+def plans(cells: Sequence[Cell]) -> str:
+    """Whether a fresh engine planned what was planned live."""
+    replayed = [cell for cell in cells if cell.plans is not None]
+    every, differing = (sum(getattr(cell, name) for cell in replayed) for name in ("plans", "differing_plans"))
+    unknown = len(cells) - len(replayed)
+    told = f"{differing:,} of {every:,} plans DIFFER in replay" if differing else f"all {every:,} plans alike in replay"
+    return ", ".join([told] * bool(replayed) + [f"plans of {unknown} cells not replayed"] * bool(unknown))
+
+
 def summary(cells: Sequence[Cell]) -> str:
-    """The same in a sentence, and the worst."""
+    """All that in a sentence, and the worst."""
     every = judged(cells)
-    told = f"{counts(cells)}, of {len(every)} figures in {len(cells)} cells."
+    told = f"{counts(cells)}, of {len(every)} figures in {len(cells)} cells; {plans(cells)}."
     worst = max((j for j in every if j.figure.verdict != "not judged"), key=lambda j: j.strain, default=None)
     return f"{told} Worst: {worst.told()}." if worst else told
 
 
 def show(cells: Sequence[Cell], console: Console) -> None:
-    """The table, what was missed and where it may come from, and the summary."""
-    lines = (*_sources(cells), "", *_table(cells), "", _LEGEND, *_missed(cells), Text(summary(cells)))
+    """The table, what was missed and where it may come from, which plans differ, and the summary."""
+    wrong = (*_missed(cells), *_differing(cells))
+    lines = (*_sources(cells), "", *_table(cells), "", _LEGEND, *wrong, Text(summary(cells)))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -109,7 +120,8 @@ def _table(cells: Sequence[Cell]) -> Iterator[Text]:
     yield Text.assemble(" " * _FIRST, *(f"{name:>{_WIDTH}}" for name in _STATISTICS), "  per 1 %")
     for cell in cells:
         load = "" if cell.load is None or "load=" in cell.label else f", load {cell.load:.3g}"
-        yield Text.assemble((cell.name, "bold"), f"{load}, {cell.repeats} x {cell.counted:,} requests")
+        stolen = "" if cell.stolen is None else f", {_percent(cell.stolen)} % stolen"
+        yield Text.assemble((cell.name, "bold"), f"{load}, {cell.repeats} x {cell.counted:,} requests{stolen}")
         for metric in [SATURATION] if SATURATION in cell.figures else JUDGED:
             yield Text.assemble(f"  {_NAMES[metric]}".ljust(_FIRST), *_row(cell, metric))
         yield Text(f"  {'means':<{_FIRST - 2}}  {', '.join(_means(cell))}")
@@ -139,6 +151,16 @@ def _missed(cells: Sequence[Cell]) -> Iterator[Text]:
         if missed:
             kinds = (f"{kind} {_percent(steps.error, sign=True)} %" for kind, steps in cell.steps.items())
             yield Text(f"  its steps: {', '.join(kinds)}")
+
+
+def _differing(cells: Sequence[Cell]) -> Iterator[Text]:
+    for cell in cells:
+        if cell.differing_plans:
+            yield Text(
+                f"DIFFER {cell.name}: {plans([cell])}: the engine, or its policy, does not decide by what it is told "
+                "alone, so that its simulation is of another system",
+                "bold red",
+            )
 
 
 def _error(figure: Figure) -> str:

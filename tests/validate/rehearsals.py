@@ -53,10 +53,10 @@ def lived(case: Case, factor: float = 1.0, repeats: int = 3, **changes: Any) -> 
 
 
 def runs(case: Case, results: Sequence[Result]) -> Runs:
-    """As if they had run live."""
+    """As if they had run live, and thousand plans had been made again."""
     outcomes = {"completed": sum(len(result.arrival) for result in results)}
     source = machine.provenance(case.scenario.system.cost, HERE)
-    return Runs(list(results), outcomes, {"device": 1e-3}, source)
+    return Runs(list(results), outcomes, {"device": 1e-3}, 1_000, 0, 0.0125, source)
 
 
 def cell(case: Case, factor: float = 1.0, repeats: int = 3) -> Cell:

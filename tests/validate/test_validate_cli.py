@@ -19,6 +19,7 @@ from simqueue.testbed import open_executor
 from simqueue.validate import folder
 from simqueue.validate.cells import cases, tables
 from simqueue.validate.compare import SATURATION
+from simqueue.validate.processors import processors
 from simqueue.validate.record import Validation
 from simqueue.validate.run import Plan, validate
 
@@ -56,6 +57,7 @@ def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
     assert "[2/2] scene: load=20: " in done.stderr
     assert "scene: load=0.5, 2 x 40 requests" in done.stdout
     assert f"wrote {out}/validation.json and 6 figures in {out}/figures" in done.stdout
+    assert "DIFFER" not in done.stdout
 
     steady, saturated = folder.read(out).cells
     assert steady.outcomes == saturated.outcomes == {"completed": 120}
@@ -63,6 +65,16 @@ def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
     assert SATURATION in saturated.figures
     assert steady.provenance["live"]["executor"] == "sleep"
     assert {"sent_late_s", "received_s", "delivery_s", "first_delivery_s"} <= steady.client_s.keys()
+    assert all(way["p50"] <= way["p99"] for way in steady.client_s.values())
+    for cell in (steady, saturated):
+        assert cell.differing_plans == 0
+        assert cell.plans is not None
+        # Every step is planned, and at least once in each run it is planned to wait.
+        assert cell.plans >= sum(kind.count for kind in cell.steps.values()) + cell.repeats
+        assert f"] {cell.name}: " in done.stderr
+        assert f"; all {cell.plans:,} plans alike in replay\n" in done.stderr
+        assert (cell.stolen is None) == (processors() is None)
+    assert f" cells; all {(steady.plans or 0) + (saturated.plans or 0):,} plans alike in replay. " in done.stdout
     assert steady.host_s["device"] > 0
     # The pretended device takes its time and the host takes some more.
     assert steady.steps["decode"].error <= 0.01
@@ -123,6 +135,51 @@ def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
     failed = done.stderr.splitlines()[-1]
     assert failed.startswith("simqueue: scene: max_seqs=8: the policy runs more than the 4 requests")
     assert [cell.label for cell in folder.read(out).cells] == ["max_seqs=2"]
+
+
+MOODY = """
+from dataclasses import dataclass
+from random import Random
+from simqueue.plan import Step, Wait
+
+draws = Random(0)
+
+@dataclass(frozen=True)
+class Moody:
+    def decider(self, grid):
+        return self
+
+    def decide(self, view):
+        seats = draws.randint(1, 6) - view.running
+        if view.waiting and seats > 0:
+            return Step(min(view.waiting, seats))
+        return Step() if view.running else Wait()
+"""
+
+
+# At this load nothing is judged.
+CLOSE = SHORT + "[sweep]\nload = [0.95]\n"
+
+
+def test_plans_that_a_fresh_engine_makes_otherwise_are_a_disagreement(tmp_path: Path) -> None:
+    path, out = _write(tmp_path, CLOSE), tmp_path / "out"
+    arguments = (path, "--out", out, "--repeats", "1")
+    assert _validate(*arguments).returncode == 0
+
+    (tmp_path / "moody.py").write_text(MOODY)
+    path.write_text(CLOSE.replace('"continuous", max_seqs = 8', '"moody:Moody"'))
+    done = _validate(*arguments)
+    [cell] = folder.read(out).cells
+    assert cell.outcomes == {"completed": 60}
+    assert 0 < (cell.differing_plans or 0) <= (cell.plans or 0)
+    differ = f"{cell.differing_plans:,} of {cell.plans:,} plans DIFFER in replay"
+    assert done.stderr.endswith(f"; {differ}\n")
+    assert f"\nDIFFER {cell.name}: {differ}: the engine, or its policy, does not decide" in done.stdout
+    assert done.returncode == 1
+
+    # What is only compared again differs as it did.
+    assert _validate(*arguments, "--recompare").returncode == 1
+    assert folder.read(out).cells[0].differing_plans == cell.differing_plans
 
 
 BAD = {
@@ -193,6 +250,8 @@ def test_a_real_model_with_a_cost_of_another_machine_is_compared_if_asked_for(tm
     assert "OTHER MACHINE: the cost is a formula, which was measured nowhere." in done.stdout
     [found] = folder.read(out).cells
     assert found.outcomes == {"completed": 60}
+    assert found.plans
+    assert found.differing_plans == 0
 
 
 def test_a_calibration_that_the_folder_has_is_not_made_again(tmp_path: Path) -> None:

@@ -80,6 +80,24 @@ def test_the_worst_is_the_one_that_is_farthest_beyond_what_is_allowed() -> None:
     assert "Worst: scene: continuous(max_seqs=8): response p50" in summary([worst])
 
 
+def test_plans_that_differ_are_said_of_their_cells() -> None:
+    well = cell(planned("load = [0.5]")[0])
+    ill = msgspec.structs.replace(well, label="ill", differing_plans=7)
+    assert "; all 2,000 plans alike in replay." in summary([well, well])
+    assert "; 7 of 2,000 plans DIFFER in replay." in summary([well, ill])
+    differ = [line for line in _shown(well, ill).splitlines() if line.startswith("DIFFER")]
+    assert [line[:54] for line in differ] == ["DIFFER scene: ill: 7 of 1,000 plans DIFFER in replay: "]
+
+
+def test_runs_of_a_version_that_kept_less_are_said_to_be_unknown() -> None:
+    well = cell(planned("load = [0.5]")[0])
+    old = msgspec.structs.replace(well, plans=None, differing_plans=None, stolen=None)
+    assert "; plans of 1 cells not replayed." in summary([old])
+    assert "; all 1,000 plans alike in replay, plans of 2 cells not replayed." in summary([well, old, old])
+    assert "280 requests, 1.2 % stolen\n" in _shown(well)
+    assert "280 requests\n" in _shown(old)
+
+
 def test_another_machine_is_said() -> None:
     found = cell(planned("load = [0.5]")[0])
     found.provenance["foreign"].append("gpu A, here B")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from simqueue.validate.cells import Case, cases, tables
+from simqueue.validate.record import decode
 
 SET = Path(__file__).parents[2] / "experiments" / "validation"
 # Whatever the shipped profile has of a serving run.
@@ -47,6 +48,11 @@ def test_every_system_has_its_saturation_measured_at_least_once(planned: list[Ca
 def test_three_runs_of_each_fit_ten_minutes_on_one_executor(planned: list[Case]) -> None:
     assert 3 * sum(case.expected_s() for case in planned) < 600
     assert len({case.device for case in planned}) == 1
+
+
+@pytest.mark.parametrize("file", sorted(SET.glob("results/*/validation.json")), ids=lambda path: path.parent.name)
+def test_kept_results_can_be_read(file: Path) -> None:
+    assert decode(file.read_bytes(), file).cells
 
 
 @pytest.mark.parametrize("file", sorted((SET / "cpu").glob("*.toml")), ids=lambda path: path.stem)
