@@ -1,4 +1,4 @@
-"""The table of docs/validation.md from a validation's JSON.
+"""The table of docs/validation.md from a validation's JSON; below it, whether the plans were alike in a replay.
 
 python experiments/validation/table.py experiments/validation/results/h100/validation.json
 """
@@ -9,20 +9,22 @@ import sys
 from pathlib import Path
 
 from simqueue.validate.record import Cell, decode
+from simqueue.validate.table import plans
 
 FIGURES = [(metric, name) for metric in ("response_s", "ttft_s") for name in ("mean", "p50", "p95", "p99")]
 MARKS = {"MISSED": " **missed**", "not judged": " *"}
 
 
-def row(cell: Cell) -> str:
-    """One cell: errors in per cent, each beside the spread of the live runs."""
+def row(cell: Cell, *, stolen: bool) -> str:
+    """One cell: errors in per cent, each beside the spread of the live runs; then the share of time that was stolen."""
     saturation = cell.figures.get("saturation_rps")
     chosen = [saturation["mean"]] if saturation else [cell.figures[metric][name] for metric, name in FIGURES]
     shown = [f"{100 * f.error:+.1f}{_beside(f.spread)}{MARKS.get(f.verdict, '')}" for f in chosen]
     load = "saturation" if saturation else f"{cell.load:g}"
-    return (
-        " | ".join([f"| {cell.file}", load, f"{cell.requests:,}", *shown, *[""] * (len(FIGURES) - len(shown))]) + " |"
-    )
+    shown += [""] * (len(FIGURES) - len(shown))
+    if stolen:
+        shown.append("" if cell.stolen is None else f"{100 * cell.stolen:.1f}")
+    return " | ".join([f"| {cell.file}", load, f"{cell.requests:,}", *shown]) + " |"
 
 
 def _beside(spread: float | None) -> str:
@@ -33,10 +35,14 @@ def _beside(spread: float | None) -> str:
 def main() -> None:
     """Print it."""
     path = Path(sys.argv[1])
+    cells = decode(path.read_bytes(), path).cells
+    stolen = any(cell.stolen is not None for cell in cells)
     heads = ["cell", "load", "requests", *(f"{metric.removesuffix('_s')} {name}" for metric, name in FIGURES)]
+    heads += ["stolen"] * stolen
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for cell in decode(path.read_bytes(), path).cells:
-        print(row(cell))
+    for cell in cells:
+        print(row(cell, stolen=stolen))
+    print(f"\n{plans(cells)}")
 
 
 if __name__ == "__main__":
