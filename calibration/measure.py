@@ -135,11 +135,22 @@ def _arranger(executor: Stepper) -> Callable[[Cell], tuple[Act, Act]]:
 
 
 def _graph_cell(executor: GraphExecutor, cell: Cell, draw: Callable[[int], Any]) -> tuple[Act, Act]:
+    """A step that decodes follows another one, as it does when it is served: where steps overlap, it has begun."""
     decoding, joining = range(cell.decode_rows), range(cell.decode_rows, cell.decode_rows + cell.rows)
-    rows = [(request, draw(cell.longest), cell.longest) for request in decoding]
+    follows = executor.overlaps and cell.decode_rows > 0
+    longest = max(1, cell.longest - follows)
+    rows = [(request, draw(longest), longest) for request in decoding]
     rows += [(request, draw(cell.context + cell.width), cell.context) for request in joining]
     chunks = [(request, cell.width) for request in joining]
-    return lambda: executor.pretend(rows), lambda: _step(executor, chunks)
+
+    def reset() -> None:
+        executor.pretend(rows)
+        if follows:
+            executor.launch((), _WORK)
+            executor.ahead(())
+            executor.collect(lambda: False)
+
+    return reset, lambda: _step(executor, chunks)
 
 
 def _eager_cell(executor: EagerExecutor, cell: Cell, draw: Callable[[int], Any]) -> tuple[Act, Act]:

@@ -40,6 +40,17 @@ def paths_of(shaped: Records, price: Array, records: Records) -> Paths:
     )
 
 
+def start_row_of(shaped: Records, late: Array) -> float:
+    """What each row of a step in which nothing decodes takes beyond its price: the slope of ``late`` by rows, with what
+    is usual of each kind of start, and of each request of a batch before, taken out."""
+    alone = (shaped.rows == 0) & np.isin(shaped.kind, ("idle", "timer", "batch"))
+    kind, ended, rows = shaped.kind[alone], shaped.ended[alone], shaped.prefill_rows[alone]
+    if rows.max(initial=0) < 2:
+        return 0.0
+    columns = [*(kind == name for name in np.unique(kind)), ended, rows]
+    return _short(_usual_parts(np.column_stack(columns).astype(np.float64), late[alone])[-1])
+
+
 def _missed(seconds: Array) -> float:
     missed = seconds[seconds > 0]
     most = 2 * float(np.median(missed)) if len(missed) else 0.0
@@ -52,18 +63,24 @@ def _usual(seconds: Array) -> float:
 
 
 def _line(count: NDArray[np.int64], seconds: Array) -> tuple[float, float]:
-    """Fixed and for each of ``count``, none negative, by least absolute deviations: what is usual, not the mean.
+    """Fixed and for each of ``count``."""
+    if not len(seconds):
+        return 0.0, 0.0
+    fixed, each = _usual_parts(np.column_stack([np.ones(len(count)), count]), seconds)
+    return _short(fixed), _short(each)
+
+
+def _usual_parts(design: Array, seconds: Array) -> list[float]:
+    """Coefficients of the columns, none negative, by least absolute deviations: what is usual, not the mean.
 
     Reweighted least squares (Schlossmacher, Journal of the American Statistical Association 68, 1973).
     """
-    if not len(seconds):
-        return 0.0, 0.0
-    design = np.column_stack([np.ones(len(count)), count / max(1, count.max())])
-    weights: Array = np.ones(len(count))
+    size = np.maximum(1.0, design.max(axis=0))
+    design, weights = design / size, np.ones(len(seconds))
     for _ in range(_ROUNDS):
-        fixed, most = optimize.nnls(design * weights[:, None], seconds * weights)[0]
-        weights = np.maximum(_CLOSE, np.abs(seconds - design @ [fixed, most])) ** -0.5
-    return _short(fixed), _short(most / max(1, count.max()))
+        parts = optimize.nnls(design * weights[:, None], seconds * weights)[0]
+        weights = np.maximum(_CLOSE, np.abs(seconds - design @ parts)) ** -0.5
+    return (parts / size).tolist()  # type: ignore[no-any-return]
 
 
 def _short(value: float) -> float:

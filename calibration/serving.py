@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calibration.fit import errors_of
 from calibration.jitter import deviation, jitter_of, outside, stalling
-from calibration.paths import paths_of
+from calibration.paths import paths_of, start_row_of
 from calibration.ramp import HELD_OUT
 from calibration.records import Records
 from simqueue.cost.table import TableCost
@@ -51,16 +51,20 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
     shaped = records.of("step", "batch", "idle", "timer")
     design, step = design_of(profile, shaped), shaped.kind == "step"
     held = step & np.isin(shaped.stage, HELD_OUT)
-    used = step & ~held
+    used = step & ~held & (shaped.rows > 0)
     if used.sum() < _LEAST:
         return None
     fit = regress(design[used], shaped.seconds[used], shaped.sort[used])
-    price, shapes = design @ fit.theta, _shapes(profile, shaped)
+    shapes = _shapes(profile, shaped)
+    price = np.where(shaped.rows > 0, design @ fit.theta, design[:, 1])
+    start_row = start_row_of(shaped, shaped.seconds - price)
+    price += np.where(shaped.rows > 0, 0.0, start_row * shaped.prefill_rows)
     stalls = stalling(shaped, price)
     jitter = jitter_of(shaped, price, shapes, stalls)
     quiet = held & ~stalls
     return Serving(
         **dict(zip(COEFFICIENTS, _short(fit.theta), strict=True)),
+        per_start_row_s=start_row,
         standard_errors=dict(zip(COEFFICIENTS, _short(fit.errors), strict=True)),
         steps=int(step.sum()),
         errors=dict(_errors(shaped.where(quiet), price[quiet], shapes[quiet])),

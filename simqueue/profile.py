@@ -284,7 +284,11 @@ class Serving(_Strict, frozen=True):
             + per_step_s + per_row_s * rows + per_prefill_s + per_prefill_row_s * prefill rows
 
     ``decode`` and ``prefill`` are the tables' seconds; ``rows`` decode or are held; the last two terms belong to steps
-    that prefill. That is the mean without stalls; with them it is ``jitter.mean`` times as much. ``standard_errors``
+    that prefill. Where nothing decodes, nothing hides what the host does for each prompt::
+
+        prefill + per_start_row_s * prefill rows
+
+    That is the mean without stalls; with them it is ``jitter.mean`` times as much. ``standard_errors``
     has the coefficients' names as keys. ``steps`` were recorded, and ``errors`` are those of shapes of steps that were
     left out of the fit, by the kind of step ("decode", "prefill", "chunk").
     """
@@ -295,6 +299,7 @@ class Serving(_Strict, frozen=True):
     per_row_s: float
     per_prefill_s: float
     per_prefill_row_s: float
+    per_start_row_s: float
     standard_errors: dict[str, float]
     steps: int
     errors: dict[str, Errors]

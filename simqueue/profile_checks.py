@@ -131,8 +131,8 @@ def _curve_problems(name: str, curve: Curve) -> Iterator[str]:
 def _serving_problems(serving: Serving, runner: str) -> Iterator[str]:
     if runner == "samples":
         yield 'serving is there, but runner "samples" has no tables that it could add to'
-    terms = (serving.per_step_s, serving.per_row_s, serving.per_prefill_s, serving.per_prefill_row_s)
-    if not all(map(math.isfinite, terms)):
+    names = ("per_step_s", "per_row_s", "per_prefill_s", "per_prefill_row_s", "per_start_row_s")
+    if not all(math.isfinite(getattr(serving, name)) for name in names):
         yield "serving: every coefficient must be finite"
     for name in ("decode_factor", "prefill_factor"):
         value = getattr(serving, name)

@@ -16,16 +16,20 @@ from simqueue.plan import Shape
 from simqueue.profile import Profile
 from simqueue.units import Grid
 
+_Prefills = dict[int, tuple[list[int], list[int]]]
+
 
 class _Terms(NamedTuple):
     """What the table's times are multiplied by, and what serving adds, in seconds."""
 
     decode: float
     prefill: float
+    start: float
     step: float = 0.0
     row: float = 0.0
     prefilling: float = 0.0
     prefill_row: float = 0.0
+    start_row: float = 0.0
 
 
 def _terms(profile: Profile) -> _Terms:
@@ -33,10 +37,10 @@ def _terms(profile: Profile) -> _Terms:
     serving = profile.serving
     if serving is None:
         mean = profile.noise.mean_over_median if profile.noise else 1.0
-        return _Terms(mean, mean)
+        return _Terms(mean, mean, mean)
     served = (
-        *(serving.decode_factor, serving.prefill_factor, serving.per_step_s),
-        *(serving.per_row_s, serving.per_prefill_s, serving.per_prefill_row_s),
+        *(serving.decode_factor, serving.prefill_factor, 1.0, serving.per_step_s),
+        *(serving.per_row_s, serving.per_prefill_s, serving.per_prefill_row_s, serving.per_start_row_s),
     )
     return _Terms(*(serving.jitter.mean * value for value in served))
 
@@ -64,11 +68,10 @@ class TableCost:
         # By rows: every decode step by the longest context, and the sums before each.
         self._each: dict[int, list[int]] = {}
         self._sums: dict[int, list[int]] = {}
-        # By the widest row, from a prompt's start or on a context: every prefill by rows.
-        self._prefills: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+        # By the widest row, from a prompt's start or on a context: every prefill by rows, beside decoding ones and
+        # alone.
+        self._prefills: tuple[_Prefills, _Prefills] = ({}, {})
         self._mixed = grid.ticks(profile.mixed_s * self._terms.prefill)
-        # Part of every decode step already.
-        self._alone = grid.ticks(self._terms.step)
 
     def step(self, shape: Shape) -> int:
         """Prefill, decode, and what doing both in one step saves or costs."""
@@ -76,16 +79,15 @@ class TableCost:
             return self._decode(shape.decode_rows + shape.held_rows, shape.longest)[shape.longest]
         chunk = 1 if shape.prefill_context else 0
         prefills = self._prefills[chunk].get(shape.widest)
-        if prefills is None or shape.prefill_rows >= len(prefills):
+        if prefills is None or shape.prefill_rows >= len(prefills[0]):
             prefills = self._prefill_by_rows(shape.widest, chunk, shape.prefill_rows)
         rows = shape.decode_rows + shape.held_rows
         if not rows:
-            total = prefills[shape.prefill_rows] + self._alone
-            return total if total > 0 else 1
+            return prefills[1][shape.prefill_rows]
         each = self._each.get(rows)
         if each is None or shape.longest >= len(each):
             each = self._decode(rows, shape.longest)
-        total = prefills[shape.prefill_rows] + each[shape.longest] + self._mixed
+        total = prefills[0][shape.prefill_rows] + each[shape.longest] + self._mixed
         return total if total > 0 else 1
 
     def leap(self, rows: int, context: int, longest: int, steps: int, limit: int) -> tuple[int, int]:
@@ -157,16 +159,17 @@ class TableCost:
             tokens, at = np.unique(longest, return_inverse=True)
             seconds = np.array([self._curve.decode(padded, n) for n in tokens.tolist()])[at]
         served = seconds * self._terms.decode + (self._terms.step + self._terms.row * rows)
-        each = np.maximum(self._grid.column(served), 1)
-        self._each[rows] = each.tolist()
+        each = self._at_least_a_tick(served)
+        self._each[rows] = each
         self._sums[rows] = [0, *np.cumsum(each).tolist()]
 
     def _by_table(self, rows: int, longest: NDArray[np.int64]) -> NDArray[np.float64]:
         table = self._table
         return along(table.longest, between(table.rows, np.array(table.seconds), rows, table.rule), longest, table.rule)
 
-    def _prefill_by_rows(self, width: int, chunk: int, rows: int) -> list[int]:
-        """Every prefill whose widest row computes so many tokens, up to as many rows as were measured."""
+    def _prefill_by_rows(self, width: int, chunk: int, rows: int) -> tuple[list[int], list[int]]:
+        """Every prefill whose widest row computes so many tokens, up to as many rows as were measured, and the same
+        alone in their steps."""
         table, most = self._prefill, self._prefill.rows[-1]
         if chunk and len(table.context) == 1:
             raise ProfileError(
@@ -182,13 +185,17 @@ class TableCost:
         if table.rule == "ceil" and width <= table.width[-1]:
             padded = table.width[bisect_left(table.width, width)]
         known = self._prefills[chunk]
-        if padded not in known or rows >= len(known[padded]):
+        if padded not in known or rows >= len(known[padded][0]):
             each = np.arange(1, max(most, 2 * rows if rows > most else 0) + 1)
             launched, terms = self._launches(padded, chunk, each), self._terms
-            seconds = launched * terms.prefill + (terms.prefilling + terms.prefill_row * each)
-            known[padded] = [0, *np.maximum(self._grid.column(seconds), 1).tolist()]
+            beside = launched * terms.prefill + (terms.prefilling + terms.prefill_row * each)
+            alone = launched * terms.start + terms.start_row * each
+            known[padded] = [0, *self._grid.column(beside).tolist()], [0, *self._at_least_a_tick(alone)]
         known[width] = known[padded]
         return known[width]
+
+    def _at_least_a_tick(self, seconds: NDArray[np.float64]) -> list[int]:
+        return np.maximum(self._grid.column(seconds), 1).tolist()  # type: ignore[no-any-return]
 
     def _launches(self, width: int, chunk: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         table, curve = self._prefill, self._prefill_curves[chunk]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_serving import TRUE, found, recorded
 
-from calibration.paths import paths_of
+from calibration.paths import paths_of, start_row_of
 from calibration.records import Records
 
 
@@ -42,3 +42,14 @@ def test_without_busy_arrivals_the_way_is_that_to_a_free_replica() -> None:
     paths = paths_of(idle, np.ones(10), idle)
     assert paths.request_path_s == pytest.approx(0.25)  # the one that is far off is left out
     assert (paths.wake_s, paths.timer_late_s, paths.response_path_s) == (0, 0, 0)
+
+
+def test_what_a_start_takes_for_each_row_is_told_from_the_kind_of_start_and_the_batch_before() -> None:
+    rng = np.random.default_rng(3)
+    rows, ended = rng.integers(1, 65, 200), rng.integers(1, 65, 200)
+    late = [1e-3 + 5e-6 * e + 2e-6 * r for e, r in zip(ended.tolist(), rows.tolist(), strict=True)]
+    batch = made("batch", late, prefill_rows=rows.tolist(), ended=ended.tolist())
+    idle = made("idle", [3e-3] * 50, prefill_rows=[1] * 50)
+    both = Records.joined([batch, idle])
+    assert start_row_of(both, both.seconds) == pytest.approx(2e-6, rel=1e-3)
+    assert start_row_of(idle, idle.seconds) == 0

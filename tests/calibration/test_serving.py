@@ -24,6 +24,7 @@ TRUE = serving(
     per_row_s=1e-6,
     per_prefill_s=30e-6,
     per_prefill_row_s=10e-6,
+    per_start_row_s=6e-6,
     jitter=jitter(
         decode=tuple(np.linspace(0.97, 1.03, 50)), prefill=tuple(np.linspace(0.95, 1.05, 50)), stall_probability=0.002
     ),
@@ -67,6 +68,7 @@ def test_without_noise_everything_comes_back() -> None:
     made = found(records)
     for name in COEFFICIENTS:
         assert getattr(made, name) == pytest.approx(getattr(TRUE, name), rel=1e-5)
+    assert made.per_start_row_s == pytest.approx(TRUE.per_start_row_s, rel=1e-3)
     for name in ("handover_s", "handover_per_request_s", "response_path_s", "response_per_row_s"):
         assert getattr(made.paths, name) == pytest.approx(getattr(TRUE.paths, name), rel=1e-3)
     way = made.paths.request_path_s

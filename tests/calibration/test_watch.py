@@ -33,7 +33,9 @@ def test_steps_starts_and_answers_of_continuous_batching() -> None:
     assert idle.stage.tolist() == [0, 1]
     assert idle.prefill_rows.tolist() == [1, 1]
     assert np.all(idle.seconds > STEP_S)
-    assert np.all(steps.seconds > 0.99 * STEP_S)
+    # One begins when the other was over, even where that was told late.
+    assert np.median(steps.seconds) == pytest.approx(STEP_S, rel=0.02)
+    assert np.all(steps.seconds > 0.5 * STEP_S)
     assert steps.prefill_rows.sum() == 1
     assert steps.rows.max() == 2
     assert len(answers) == 4

@@ -136,6 +136,7 @@ SERVED = serving(
     per_row_s=0.1e-3,
     per_prefill_s=0.25e-3,
     per_prefill_row_s=0.01e-3,
+    per_start_row_s=0.02e-3,
 )
 
 
@@ -147,9 +148,10 @@ def test_what_serving_adds_to_the_table(rule: str) -> None:
     for rows in (3, 4):
         table = 2 * price(rule).step(decode(rows, 1)) / MS
         assert cost.step(decode(rows, 1, held=1)) == round((table + 0.5 + 0.1 * rows) * MS)
-    assert cost.step(prefill(1, 1)) == (3 * 3 + 0.5 + 0.25 + 0.01) * MS
-    assert cost.step(prefill(4, 1)) == (3 * 9 + 0.5 + 0.25 + 0.04) * MS
-    # The step is counted once in a mixed one, and what mixing costs is multiplied as the prefill is.
+    # Where nothing decodes, nothing of the prefill is hidden.
+    assert cost.step(prefill(1, 1)) == round((3 + 0.02) * MS)
+    assert cost.step(prefill(4, 1)) == round((9 + 0.08) * MS)
+    # What mixing costs is multiplied as the prefill is.
     mixed = Shape(decode_rows=1, context=1, longest=1, prefill_rows=1, new_tokens=1, widest=1)
     assert cost.step(mixed) == (2 * 1 + 0.5 + 0.1 + 3 * (3 + 1) + 0.25 + 0.01) * MS
 
@@ -163,7 +165,7 @@ def test_stalls_count_in_the_mean_and_cells_means_do_not() -> None:
 
 
 def test_a_step_lasts_a_tick_at_least_whatever_serving_takes_off() -> None:
-    cost = price(serving=serving(per_step_s=-1.0))
+    cost = price(serving=serving(per_step_s=-1.0, per_start_row_s=-1.0))
     assert cost.step(decode(1, 1)) == cost.step(prefill(1, 1)) == 1
 
 
