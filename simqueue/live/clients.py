@@ -1,4 +1,7 @@
-"""The clients: asyncio tasks, one a request, that send when their time has come and read tokens as they stream in.
+"""The clients: asyncio tasks, one a request, that ask when their time has come; tokens are read as they stream in.
+
+A load generator must not be what is measured: what everybody pays for every token is paid in one short loop, and a task
+runs only when there is something to decide.
 
 They run in a thread of the server's process or in a process of their own (``python -m simqueue.live.clients``), where
 they do not share the interpreter lock with the worker.
@@ -13,7 +16,9 @@ import os
 import selectors
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -23,7 +28,9 @@ from simqueue.live.wire import Answer, Bye, Cancel, Failed, Message, Submit, Unp
 from simqueue.record import NEVER
 from simqueue.source import Columns, Source, Users
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+# The operating system wakes a sleeper this late, about; the rest is waited for awake, reading what comes.
+_OVERSLEPT_NS = 100_000
 SERVER_GONE = "the server has gone away"
 
 
@@ -60,48 +67,57 @@ class Account(NamedTuple):
     failed: dict[int, str]
 
 
-class ServerGoneError(Exception):
-    """An answer will not be whole, and why."""
+@dataclass(slots=True)
+class Stream:
+    """An answer as it comes in.
+
+    Attributes:
+        wanted: after so many tokens whoever asked stops listening.
+        over: done once these are there (then its result is empty), or once no more will come (then it is why).
+        tokens: what there is so far.
+        first_ns, last_ns: when the first and the last of them were there; 0 if never.
+    """
+
+    wanted: int
+    over: asyncio.Future[str]
+    tokens: list[int] = field(default_factory=list)
+    first_ns: int = 0
+    last_ns: int = 0
 
 
 class Server:
-    """The clients' end of the socket: sends requests, and hands tokens to whoever waits for them."""
+    """The clients' end of the socket: sends messages, and keeps the tokens that come for whoever listens.
+
+    Attributes:
+        gone: why nobody answers any more, if that is so.
+        when_over: called with the number of a request that listens no more, and the instant, before anything else runs.
+        when_gone: called then.
+    """
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         sock.setblocking(False)
         self._socket, self._loop = sock, loop
         self._unpacker = Unpacker()
         self._out = bytearray()
-        self._streams: dict[int, asyncio.Queue[list[int] | str]] = {}
+        self._streams: dict[int, Stream] = {}
         self.gone = ""
+        self.when_over: Callable[[int, int], None] = lambda request, at_ns: None
         self.when_gone: Callable[[], None] = lambda: None
         loop.add_reader(sock, self._receive)
 
-    async def ask(self, request: Submit) -> AsyncGenerator[list[int]]:
-        """Send a request; yields no tokens once it is sent, then its tokens as they come. Who stops listening cancels
-        it. Raises ServerGoneError."""
-        if self.gone:
-            raise ServerGoneError(self.gone)
-        stream = self._streams[request.request] = asyncio.Queue()
-        self.send(request)
-        left = request.output
-        try:
-            yield []
-            while left > 0:
-                tokens = await stream.get()
-                if isinstance(tokens, str):
-                    left = 0
-                    raise ServerGoneError(tokens)
-                left -= len(tokens)
-                yield tokens
-        finally:
-            del self._streams[request.request]
-            if left > 0:
-                self.send(Cancel(request.request))
+    def listen(self, request: int, wanted: int) -> Stream:
+        """Keep the tokens that come for a request from now on, up to the message after which ``wanted`` are there."""
+        stream = Stream(wanted, self._loop.create_future())
+        if self.gone or not wanted:
+            self._end(request, stream, self.gone, now_ns())
+        else:
+            self._streams[request] = stream
+        return stream
 
-    def send(self, message: Message) -> None:
-        """Hand over a message, at once if the server takes it."""
-        self._out += packed(message)
+    def send(self, messages: Iterable[Message]) -> None:
+        """Hand over messages, at once if the server takes them. Each is made when its turn has come."""
+        for message in messages:
+            self._out += packed(message)
         self._flush()
 
     def close(self) -> None:
@@ -128,22 +144,53 @@ class Server:
             return
         except OSError:
             data = b""
-        if not data:
-            self._loop.remove_reader(self._socket)
-            self._hand_out(list(self._streams), [self.gone or SERVER_GONE] * len(self._streams))
-            self.gone = self.gone or SERVER_GONE
-            self.when_gone()
+        if data:
+            self._read(data, now_ns())
+        else:
+            self._hear_no_more()
+
+    def _read(self, data: bytes, there_ns: int) -> None:
+        """What has come is there at one instant; answers that are whole then end in order of their numbers."""
+        whole: list[tuple[int, Stream]] = []
         for message in self._unpacker.feed(data):
             if isinstance(message, Answer):
-                self._hand_out(message.requests, message.tokens)
+                whole += self._keep(message, there_ns)
             elif isinstance(message, Failed):
-                self._hand_out(message.requests, [message.reason] * len(message.requests))
+                self._fail(message.requests, message.reason, there_ns)
+        for request, stream in sorted(whole, key=itemgetter(0)):
+            self._end(request, stream, "", there_ns)
 
-    def _hand_out(self, requests: Sequence[int], news: Sequence[list[int] | str]) -> None:
-        for request, new in zip(requests, news, strict=True):
-            stream = self._streams.get(request)
+    def _keep(self, answer: Answer, there_ns: int) -> Iterator[tuple[int, Stream]]:
+        """Yields the streams that have what is wanted; they get no more. This is all that a token costs: no task runs
+        for it."""
+        streams = self._streams
+        for request, new in zip(answer.requests, answer.tokens, strict=True):
+            stream = streams.get(request)
+            if stream is None or not new:
+                continue
+            tokens = stream.tokens
+            if not tokens:
+                stream.first_ns = there_ns
+            stream.last_ns = there_ns
+            tokens += new
+            if len(tokens) >= stream.wanted:
+                yield request, streams.pop(request)
+
+    def _fail(self, requests: Iterable[int], reason: str, at_ns: int) -> None:
+        for request in requests:
+            stream = self._streams.pop(request, None)
             if stream is not None:
-                stream.put_nowait(new)
+                self._end(request, stream, reason, at_ns)
+
+    def _end(self, request: int, stream: Stream, reason: str, at_ns: int) -> None:
+        stream.over.set_result(reason)
+        self.when_over(request, at_ns)
+
+    def _hear_no_more(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self.gone = SERVER_GONE
+        self._fail(list(self._streams), SERVER_GONE, now_ns())
+        self.when_gone()
 
 
 class Clients:
@@ -152,55 +199,70 @@ class Clients:
     def __init__(self, job: Job, server: Server, origin_ns: int) -> None:
         count = len(job.output)
         self._job, self._server, self._origin_ns = job, server, origin_ns
-        self.account = Account([0] * count, [0] * count, [[] for _ in range(count)], {})
+        self._account = Account([0] * count, [0] * count, [[] for _ in range(count)], {})
         self._arrival = [*(job.arrival or [NEVER] * count), NEVER]
         self._source: Source = Columns(self._arrival)
         if job.think is not None:
             self._source = Users(self._arrival, job.think, job.users)
         self._news = asyncio.Event()
-        server.when_gone = self._news.set
+        server.when_over, server.when_gone = self._hear, self._news.set
 
     async def run(self) -> Account:
         """Send everything in time and read every answer."""
         count, tail = len(self._job.output), 0
         tasks: list[asyncio.Task[None]] = []
         while tail < count and not self._server.gone:
-            await self._until(self._source.next)
-            come = self._source.take(now_ns() - self._origin_ns)
-            tasks += [asyncio.create_task(self._client(request)) for request in range(tail, come)]
+            await self._until_due()
+            come = self._source.take(self._now())
+            tasks += self._ask(range(tail, come))
             tail = come
         await asyncio.gather(*tasks)
-        self._server.send(Bye())
-        return self.account
+        self._server.send([Bye()])
+        return self._account
 
-    async def _until(self, due: int) -> None:
-        """Until ``due``, or until an answer has been heard that may bring somebody earlier."""
-        timer = None
-        if due != NEVER:
-            timer = asyncio.get_running_loop().call_at((self._origin_ns + due) / 1e9, self._news.set)
-        await self._news.wait()
+    def _now(self) -> int:
+        return now_ns() - self._origin_ns
+
+    async def _until_due(self) -> None:
+        """Until somebody is to ask, or the server has gone; even if that is so already, others have a turn before."""
+        await asyncio.sleep(0)
+        while (left := self._source.next - self._now()) > 0 and not self._server.gone:
+            if left > _OVERSLEPT_NS:
+                await self._news_until(self._source.next - _OVERSLEPT_NS)
+            else:
+                await asyncio.sleep(0)
+
+    async def _news_until(self, due: int) -> None:
+        """Until then, or until something is heard: an answer that brings somebody earlier, or that nobody answers."""
         self._news.clear()
-        if timer is not None:
-            timer.cancel()
+        timer = asyncio.get_running_loop().call_at((self._origin_ns + due) / 1e9, self._news.set)
+        await self._news.wait()
+        timer.cancel()
 
-    async def _client(self, request: int) -> None:
-        account, leaves = self.account, self._job.leaves.get(request, NEVER)
-        tokens = account.tokens[request]
-        answer = self._server.ask(self._submit(request))
-        try:
-            async for new in answer:
-                if new:
-                    account.last_ns[request] = now_ns()
-                    account.first_ns[request] = account.first_ns[request] or account.last_ns[request]
-                    tokens += new
-                if len(tokens) >= leaves:
-                    break
-        except ServerGoneError as error:
-            account.failed[request] = str(error)
-        finally:
-            await answer.aclose()
-        self._source.hear(request, (account.last_ns[request] or now_ns()) - self._origin_ns)
-        self._news.set()
+    def _ask(self, requests: range) -> list[asyncio.Task[None]]:
+        """All are on the wire before anything else is done for one."""
+        job, server = self._job, self._server
+        wanted = [min(job.output[request], job.leaves.get(request, NEVER)) for request in requests]
+        streams = list(map(server.listen, requests, wanted))
+        server.send(map(self._submit, requests))
+        return [asyncio.create_task(self._client(*pair)) for pair in zip(requests, streams, strict=True)]
+
+    async def _client(self, request: int, stream: Stream) -> None:
+        account, tokens = self._account, stream.tokens
+        failed = await stream.over
+        if failed:
+            account.failed[request] = failed
+        elif len(tokens) < self._job.output[request]:
+            self._server.send([Cancel(request)])
+        account.first_ns[request], account.last_ns[request] = stream.first_ns, stream.last_ns
+        account.tokens[request] = tokens
+
+    def _hear(self, request: int, at_ns: int) -> None:
+        """At once, and not when the client's task runs: nobody may be taken who comes after whom this brings."""
+        before = self._source.next
+        self._source.hear(request, at_ns - self._origin_ns)
+        if self._source.next < before:
+            self._news.set()
 
     def _submit(self, request: int) -> Submit:
         job = self._job
@@ -219,8 +281,8 @@ class Clients:
 def converse(sock: socket.socket, job: Job, origin_ns: int) -> Account:
     """Run all clients of a job over one socket, on an event loop of their own.
 
-    `select` wakes within some 60 microseconds of its time; `epoll`, which asyncio takes by default, rounds up to whole
-    milliseconds.
+    `select` wakes within some 100 microseconds of its time, which are waited for awake; `epoll`, which asyncio takes by
+    default, rounds up to whole milliseconds.
     """
 
     async def run() -> Account:
