@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,14 +69,16 @@ def validate(
         with closing(_outcomes(planned, before, out, repeats, other_machine, recompare)) as finished:
             for outcome in finished:
                 outcomes.append(outcome)
-                _write(before, outcomes, read, out)
+                _write(before, outcomes, out)
                 _tell(outcome, len(outcomes), len(planned))
     except KeyboardInterrupt:
-        _write(before, outcomes, read, out)
         done = f"{len(outcomes)} of {len(planned)} cells finished"
         typer.echo(f"simqueue: interrupted: {done}, in {out}; the same command goes on from there", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    _report(_write(before, outcomes, read, out), outcomes, out)
+    # Whatever else these files had is no part of them any more; but only live runs of all of them can tell.
+    whole = not recompare and len(_cells(outcomes)) == len(planned)
+    validation = _write(before, outcomes, out, {path.stem for path in read} if whole else ())
+    _report(validation, outcomes, out)
 
 
 def _calibrate(read: Tables, out: Path) -> None:
@@ -174,13 +176,20 @@ def _tell(outcome: Cell | Failure, number: int, of: int) -> None:
     typer.echo(f"[{number}/{of}] {outcome.name}: {told}", err=True)
 
 
-def _write(before: Validation, outcomes: Sequence[Cell | Failure], read: Tables, out: Path) -> Validation:
-    """Keep what is finished."""
-    from simqueue.validate import folder
+def _cells(outcomes: Sequence[Cell | Failure]) -> list[Cell]:
+    """What is finished."""
     from simqueue.validate.record import Cell
 
-    cells = [outcome for outcome in outcomes if isinstance(outcome, Cell)]
-    validation = folder.merged(before, cells, {path.stem for path in read})
+    return [outcome for outcome in outcomes if isinstance(outcome, Cell)]
+
+
+def _write(
+    before: Validation, outcomes: Sequence[Cell | Failure], out: Path, files: Collection[str] = ()
+) -> Validation:
+    """Keep what is finished, and of ``files`` nothing else."""
+    from simqueue.validate import folder
+
+    validation = folder.merged(before, _cells(outcomes), files)
     folder.write(validation, out)
     return validation
 

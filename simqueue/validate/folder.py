@@ -50,10 +50,11 @@ def write(validation: Validation, folder: Path) -> Path:
     return path
 
 
-def merged(before: Validation, cells: Iterable[Cell], files: Collection[str]) -> Validation:
-    """``cells``, which are all that these scenario files have, beside those of other files that were there."""
+def merged(before: Validation, cells: Iterable[Cell], files: Collection[str] = ()) -> Validation:
+    """``cells`` in the place of their former selves, beside all others that were there, but those of ``files``: of
+    these scenario files ``cells`` are all that there is."""
     others = (cell for cell in before.cells if cell.file not in files)
-    return Validation(cells=(*others, *cells))
+    return Validation(cells=tuple({cell.name: cell for cell in (*others, *cells)}.values()))
 
 
 def keep(results: Sequence[Result], folder: Path, name: str) -> None:

@@ -76,8 +76,8 @@ def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
         assert (cell.stolen is None) == (processors() is None)
     assert f" cells; all {(steady.plans or 0) + (saturated.plans or 0):,} plans alike in replay. " in done.stdout
     assert steady.host_s["device"] > 0
-    # The pretended device takes its time and the host takes some more.
-    assert steady.steps["decode"].error <= 0.01
+    # The pretended device takes its time, of which 300 draws have a mean known to 1.2 %, and the host some more.
+    assert steady.steps["decode"].error <= 0.04
 
     again = _validate(path, "--out", out, "--repeats", "2")
     assert again.stdout == done.stdout
@@ -122,6 +122,31 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(tmp_pa
     cells = folder.read(out).cells
     assert [cell.label for cell in cells] == ["load=0.5", "load=0.6", "load=0.7"]
     assert [cell.key for cell in cells[:2]] == keys
+
+
+def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path) -> None:
+    path, out = _write(tmp_path, SHORT + "[sweep]\nload = [0.5, 0.95]\n"), tmp_path / "out"
+    arguments = (path, "--out", out, "--repeats", "1")
+    _validate(*arguments)
+    before = folder.read(out)
+    # Stopped while another device is got ready, and before any cell is finished.
+    command = [*SIMQUEUE, "validate", *map(str, arguments), "--set", "live.max_rows=9", "--set", "sweep.load=[0.01]"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr
+        next(process.stderr)
+        os.killpg(process.pid, signal.SIGINT)
+        process.stderr.read()
+        assert process.wait(30) == 130
+    assert folder.read(out) == before
+    # One that fails.
+    assert _validate(*arguments, "--set", "live.max_rows=4", "--set", "sweep.load=[0.5]").returncode == 1
+    assert folder.read(out) == before
+    # Compared again are only some, of which one never ran.
+    assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").returncode == 1
+    assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.95"]
+    # All of a file, and nothing failed.
+    _validate(*arguments, "--set", "sweep.load=[0.95]")
+    assert [cell.label for cell in folder.read(out).cells] == ["load=0.95"]
 
 
 def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:

@@ -151,11 +151,14 @@ def test_what_cannot_be_compared_again_says_why(tmp_path: Path) -> None:
     assert "met other requests than the scenario has now" in other.reason
 
 
-def test_a_cell_takes_the_place_of_its_former_self_and_leaves_other_files_alone() -> None:
+def test_a_cell_takes_the_place_of_its_former_self_and_leaves_all_others_alone() -> None:
     one, two = map(cell, planned(LOADS))
-    other = msgspec.structs.replace(one, file="other")
-    merged = folder.merged(Validation(cells=(one, other)), [two], {"scene"})
-    assert merged.cells == (other, two)
+    other, new = msgspec.structs.replace(one, file="other"), msgspec.structs.replace(one, key="new")
+    before = Validation(cells=(one, two, other))
+    assert folder.merged(before, []) == before
+    assert folder.merged(before, [new]).cells == (new, two, other)
+    # A file whose cells are all there are.
+    assert folder.merged(before, [new], {"scene"}).cells == (other, new)
 
 
 # Keys and machines.
