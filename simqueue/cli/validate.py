@@ -152,14 +152,12 @@ def _outcomes(
     from simqueue.validate.run import Plan, compare_again, validate
 
     with pool(_cpus()) as processes:
-        if recompare:
-            yield from compare_again(planned, out, processes, before)
-            return
 
         def executor(case: Case) -> Executor:
             return open_executor(case.live, case.scenario.system, case.scenario.run.seed)
 
-        yield from validate(planned, Plan(repeats, out, executor, processes, other_machine), before)
+        plan = Plan(repeats, out, executor, processes, other_machine)
+        yield from (compare_again if recompare else validate)(planned, plan, before)
 
 
 def _cpus() -> int:

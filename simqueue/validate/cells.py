@@ -28,6 +28,7 @@ class Case:
         load: the rate as a share of the predicted saturation; None in a closed loop.
         saturation_rps: that prediction.
         workload: what both sides meet.
+        at_load: whether the rate was chosen for that load.
     """
 
     file: str
@@ -37,6 +38,7 @@ class Case:
     load: float | None
     saturation_rps: float
     workload: Workload
+    at_load: bool
 
     @property
     def name(self) -> str:
@@ -125,7 +127,7 @@ def _cases(table: Mapping[str, Any], path: Path) -> Iterator[Case]:
         if cell.load is not None:
             workload = workload.at_rate(cell.load * saturation)
         load = None if workload.closed_loop else workload.rate / saturation
-        yield Case(path.stem, cell.label, cell.series, cell.scenario, load, saturation, workload)
+        yield Case(path.stem, cell.label, cell.series, cell.scenario, load, saturation, workload, cell.load is not None)
 
 
 def _plan(table: Mapping[str, Any], path: Path) -> sweep.Plan:

@@ -27,7 +27,7 @@ _PRETENDED = "sleep"
 
 
 def foreign(cost: CostSpec, here: Mapping[str, str]) -> tuple[str, ...]:
-    """In what the machine of the cost differs from ``here`` (see `simqueue.live.executor.Executor.describe`)."""
+    """In what the machine of the cost differs from ``here``, where it runs live (see `Executor.describe`)."""
     if here["runner"] == _PRETENDED:
         return ()
     if not isinstance(cost, Measured):
@@ -35,7 +35,7 @@ def foreign(cost: CostSpec, here: Mapping[str, str]) -> tuple[str, ...]:
     there = _described(cost.profile)
     # Without a GPU it is the processor that counts.
     fields = (*_COMPARED, "cpu") if here["gpu"] == "none" else _COMPARED
-    return tuple(f"{field} {there[field]}, here {here[field]}" for field in fields if there[field] != here[field])
+    return tuple(f"{field} {there[field]}, live {here[field]}" for field in fields if there[field] != here[field])
 
 
 def refuse_foreign(cost: CostSpec, here: Mapping[str, str]) -> None:
@@ -43,7 +43,7 @@ def refuse_foreign(cost: CostSpec, here: Mapping[str, str]) -> None:
     if differences := foreign(cost, here):
         name = f"profile {cost.profile.name}" if isinstance(cost, Measured) else f"cost {type(cost).__name__}"
         raise ProfileError(
-            f"{name} does not describe what runs here ({'; '.join(differences)}): calibrate here (--calibrate), or "
+            f"{name} does not describe what runs live ({'; '.join(differences)}): calibrate there (--calibrate), or "
             "compare all the same (--other-machine)"
         )
 

@@ -84,21 +84,26 @@ def _live(case: Case, key: str, executor: Executor, plan: Plan) -> Cell | Failur
         return Failure(case.name, str(error).partition("\n")[0])
 
 
-def compare_again(
-    cases: Sequence[Case], folder: Path, pool: Pool | None, before: Validation
-) -> Iterator[Cell | Failure]:
+def compare_again(cases: Sequence[Case], plan: Plan, before: Validation) -> Iterator[Cell | Failure]:
     """The live runs that a folder keeps against what the simulator says now; nothing runs live.
 
     The load of a cell stays the one that it ran at.
+
+    Raises:
+        ProfileError: the cost was measured on another machine than the runs were made on, and that was not asked for.
     """
     known = {cell.name: cell for cell in before.cells}
+    if not plan.other_machine:
+        for case in cases:
+            if cell := known.get(case.name):
+                machine.refuse_foreign(case.scenario.system.cost, cell.provenance["machine"])
     for case in cases:
         cell = known.get(case.name)
         if cell is None:
-            yield Failure(case.name, f"{folder} has no live runs of it: run it live first")
+            yield Failure(case.name, f"{plan.folder} has no live runs of it: run it live first")
             continue
         try:
-            yield compared(*runs.kept(case, cell, folder), cell.key, pool)
+            yield compared(*runs.kept(case, cell, plan.folder), cell.key, plan.pool)
         except SimqueueError as error:
             yield Failure(case.name, str(error).partition("\n")[0])
 

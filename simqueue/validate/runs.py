@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.errors import OutputError, SimqueueError
+from simqueue.errors import SimqueueError
 from simqueue.live.executor import Executor
 from simqueue.live.journal import Planned, replay
 from simqueue.live.serve import Served, serve
@@ -20,6 +20,7 @@ from simqueue.live.worker import GRID
 from simqueue.policy.base import BatchingPolicy
 from simqueue.result import Result
 from simqueue.validate import machine
+from simqueue.validate.again import unchecked
 from simqueue.validate.cells import Case
 from simqueue.validate.folder import keep, runs_of
 from simqueue.validate.processors import processors, stolen_share
@@ -72,13 +73,15 @@ def kept(case: Case, cell: Cell, folder: Path) -> tuple[Case, Runs]:
     """The runs of a cell as the folder keeps them, and the case with the load and the workload that they met.
 
     Raises:
-        OutputError: there is none, or they are of other requests.
+        OutputError: there is none, or they are of something else.
     """
     results = runs_of(folder, case.name)
-    met = results[0].workload
-    if not np.array_equal(met.output_tokens, case.workload.output_tokens):
-        raise OutputError(f"the runs in {folder} met other requests than the scenario has now: run it live again")
-    compared = {"profile": machine.digest_of(case.scenario.system.cost), "compared": machine.software()}
+    met, cost = results[0].workload, case.scenario.system.cost
+    compared = {
+        "profile": machine.digest_of(cost),
+        "foreign": list(machine.foreign(cost, cell.provenance["machine"])),
+        "compared": {**machine.software(), "unchecked": unchecked(case, cell, results[0])},
+    }
     if not case.workload.closed_loop:
         # Without the columns that only a live run has.
         workload = replace(met, extra={name: met.extra[name] for name in case.workload.extra})

@@ -113,6 +113,8 @@ def _source(cell: Cell) -> Iterator[str]:
     yield f"Predicted: {cost}, mean over {cell.seeds} noise seeds."
     if cell.provenance["foreign"]:
         yield f"OTHER MACHINE: {'; '.join(cell.provenance['foreign'])}."
+    if unchecked := cell.provenance.get("compared", {}).get("unchecked"):
+        yield f"Compared again without knowing whether the live runs had the same {', '.join(unchecked)}."
 
 
 def _table(cells: Sequence[Cell]) -> Iterator[Text]:

@@ -48,14 +48,16 @@ def lived(case: Case, factor: float = 1.0, repeats: int = 3, **changes: Any) -> 
     """Runs of a machine whose steps take ``factor`` times as long as the case's cost says."""
     cost = scaled(case.scenario.system.cost, factor)
     system = msgspec.structs.replace(case.scenario.system, cost=cost, **changes)
-    warmup = case.scenario.run.warmup
-    return [simulate(case.workload, system, seed=100 + i, warmup=warmup, longest_leap=1) for i in range(repeats)]
+    run = case.scenario.run
+    ran = [simulate(case.workload, system, seed=100 + i, warmup=run.warmup, longest_leap=1) for i in range(repeats)]
+    # A live run has but the scenario's seed.
+    return [replace(result, provenance={**result.provenance, "seed": run.seed}) for result in ran]
 
 
 def runs(case: Case, results: Sequence[Result]) -> Runs:
     """As if they had run live, and thousand plans had been made again."""
     outcomes = {"completed": sum(len(result.arrival) for result in results)}
-    source = machine.provenance(case.scenario.system.cost, HERE)
+    source = {**machine.provenance(case.scenario.system.cost, HERE), "live": msgspec.to_builtins(case.live)}
     return Runs(list(results), outcomes, {"device": 1e-3}, 1_000, 0, 0.0125, source)
 
 

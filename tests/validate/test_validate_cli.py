@@ -287,5 +287,5 @@ def test_a_calibration_that_the_folder_has_is_not_made_again(tmp_path: Path) -> 
     save_profile(whole, out / "profiles" / "tiny-cpu-fp32-eager.json")
     done = _validate(_tiny(tmp_path), "--out", out, "--calibrate", "--set", "system.noise={ kind = 'none' }")
     assert done.returncode == 2
-    assert "profile made-up does not describe what runs here (model made up, here gpt2-tiny" in done.stderr
+    assert "profile made-up does not describe what runs live (model made up, live gpt2-tiny" in done.stderr
     assert [path.name for path in (out / "profiles").iterdir()] == ["tiny-cpu-fp32-eager.json"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from profiles import measured
-from rehearsals import HERE, cell, lived, planned, quiet, runs
+from rehearsals import HERE, SCENARIO, cell, lived, planned, quiet, runs
 
 from simqueue import simulate
 from simqueue.errors import OutputError, ProfileError
+from simqueue.live.executor import Executor
 from simqueue.profile import Profile
 from simqueue.validate import folder, machine
 from simqueue.validate.cells import Case
@@ -20,7 +22,7 @@ from simqueue.validate.compare import SATURATION
 from simqueue.validate.machine import foreign, refuse_foreign
 from simqueue.validate.predict import scaled
 from simqueue.validate.record import Cell, Validation, decode, encode
-from simqueue.validate.run import Failure, compare_again, compared, key_of
+from simqueue.validate.run import Failure, Plan, compare_again, compared, key_of
 
 LOADS = "load = [0.5, 20.0]"
 
@@ -108,6 +110,13 @@ def test_what_is_no_validation_is_refused(raw: bytes, said: str) -> None:
 # Again from what was kept.
 
 
+def _plan(place: Path) -> Plan:
+    def executor(case: Case) -> Executor:
+        raise AssertionError("nothing runs live")
+
+    return Plan(3, place, executor, None, False)
+
+
 def _kept(case: Case, factor: float, into: Path) -> Validation:
     results = lived(case, factor)
     folder.keep(results, into, case.name)
@@ -117,7 +126,7 @@ def _kept(case: Case, factor: float, into: Path) -> Validation:
 def test_comparing_again_gives_the_same(tmp_path: Path) -> None:
     case = planned(LOADS)[0]
     before = _kept(case, 1.0, tmp_path)
-    [again] = compare_again([case], tmp_path, None, before)
+    [again] = compare_again([case], _plan(tmp_path), before)
     assert isinstance(again, Cell)
     assert again.provenance.pop("compared")["simqueue"]
     [first] = before.cells
@@ -132,7 +141,7 @@ def test_a_mended_cost_is_compared_with_the_runs_that_there_were(tmp_path: Path)
     cost = ", ".join(f"{key} = {value!r}" for key, value in coefficients.items()).replace("'", '"')
     mended = planned(f'{LOADS}\n"system.cost" = [{{ {cost} }}]')[0]
     assert mended.workload.rate == pytest.approx(wrong.workload.rate / 1.1)
-    [again] = compare_again([mended], tmp_path, None, before)
+    [again] = compare_again([mended], _plan(tmp_path), before)
     assert isinstance(again, Cell)
     assert again.load == before.cells[0].load
     assert again.rate_rps == before.cells[0].rate_rps
@@ -143,12 +152,51 @@ def test_a_mended_cost_is_compared_with_the_runs_that_there_were(tmp_path: Path)
 
 def test_what_cannot_be_compared_again_says_why(tmp_path: Path) -> None:
     case = planned(LOADS)[0]
-    [unknown] = compare_again([case], tmp_path, None, Validation())
+    [unknown] = compare_again([case], _plan(tmp_path), Validation())
     assert unknown == Failure(case.name, f"{tmp_path} has no live runs of it: run it live first")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("max_seqs = 8", "max_seqs = 4", "system.policy.max_seqs = 8, not 4"),
+        ("seed = 3", "seed = 4", "run.seed = 3, not 4, other prompt_tokens, other output_tokens, other arrivals"),
+        ("warmup = 20", "warmup = 30", "run.warmup = 20, not 30"),
+        ("mean = 60", "mean = 50", "other prompt_tokens"),
+        ("rate = 20.0", "rate = 30.0", "other arrivals"),
+        ('"thread"', '"process"', "live.clients = 'thread', not 'process'"),
+        ("requests = 300", "requests = 200", "other prompt_tokens, other output_tokens, other arrivals"),
+        ("[system]", "[system]\nmax_context_tokens = 2048", "system.max_context_tokens = None, not 2048"),
+    ],
+)
+def test_runs_of_something_else_are_not_compared_again(old: str, new: str, said: str, tmp_path: Path) -> None:
+    [case], [other] = planned(), planned(text=SCENARIO.replace(old, new))
     before = _kept(case, 1.0, tmp_path)
-    [other] = compare_again([planned(LOADS + '\n"run.seed" = [4]')[0]], tmp_path, None, before)
-    assert isinstance(other, Failure)
-    assert "met other requests than the scenario has now" in other.reason
+    other = replace(other, label=case.label)
+    [refused] = compare_again([other], _plan(tmp_path), before)
+    assert isinstance(refused, Failure)
+    assert refused.reason.startswith(f"its live runs had {said}; only cost, noise and overheads can be compared again")
+
+
+def test_what_old_runs_do_not_say_is_not_refused_and_said(tmp_path: Path) -> None:
+    [case] = planned()
+    before = _kept(case, 1.0, tmp_path)
+    del before.cells[0].provenance["live"]["max_rows"]
+    [again] = compare_again([case], _plan(tmp_path), before)
+    assert isinstance(again, Cell)
+    assert again.provenance["compared"]["unchecked"] == ["live.max_rows"]
+
+
+def test_runs_are_not_compared_again_with_a_cost_of_another_machine_unless_asked_for(tmp_path: Path) -> None:
+    [case] = planned()
+    before = _kept(case, 1.0, tmp_path)
+    before.cells[0].provenance["machine"]["runner"] = "graph"
+    plan = _plan(tmp_path)
+    with pytest.raises(ProfileError, match=r"the cost is a formula, which was measured nowhere.*--other-machine"):
+        next(compare_again([case], plan, before))
+    [again] = compare_again([case], replace(plan, other_machine=True), before)
+    assert isinstance(again, Cell)
+    assert again.provenance["foreign"] == ["the cost is a formula, which was measured nowhere"]
 
 
 def test_a_cell_takes_the_place_of_its_former_self_and_leaves_all_others_alone() -> None:
@@ -195,10 +243,10 @@ def test_a_profile_made_on_something_else_is_refused(field: str) -> None:
     refuse_foreign(cost, here)
     there = here[field]
     with pytest.raises(
-        ProfileError, match=rf"profile made-up does not .*{field} {there}, here another\).*--other-machine"
+        ProfileError, match=rf"profile made-up does not .*{field} {there}, live another\).*--other-machine"
     ):
         refuse_foreign(cost, {**here, field: "another"})
-    assert machine.provenance(cost, {**here, field: "another"})["foreign"] == [f"{field} {there}, here another"]
+    assert machine.provenance(cost, {**here, field: "another"})["foreign"] == [f"{field} {there}, live another"]
 
 
 def test_without_a_gpu_the_processor_counts() -> None:
@@ -208,7 +256,7 @@ def test_without_a_gpu_the_processor_counts() -> None:
     cost.__dict__["profile"] = msgspec.structs.replace(
         cost.profile, provenance=msgspec.structs.replace(cost.profile.provenance, gpu="none")
     )
-    assert foreign(cost, _here(cost.profile, cpu="another")) == ("cpu made up, here another",)
+    assert foreign(cost, _here(cost.profile, cpu="another")) == ("cpu made up, live another",)
 
 
 def test_a_formula_was_measured_nowhere_and_a_pretended_device_takes_any() -> None:

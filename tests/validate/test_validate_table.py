@@ -100,5 +100,11 @@ def test_runs_of_a_version_that_kept_less_are_said_to_be_unknown() -> None:
 
 def test_another_machine_is_said() -> None:
     found = cell(planned("load = [0.5]")[0])
-    found.provenance["foreign"].append("gpu A, here B")
-    assert "OTHER MACHINE: gpu A, here B." in _shown(found)
+    found.provenance["foreign"].append("gpu A, live B")
+    assert "OTHER MACHINE: gpu A, live B." in _shown(found)
+
+
+def test_what_could_not_be_checked_is_said() -> None:
+    found = cell(planned("load = [0.5]")[0])
+    found.provenance["compared"] = {"unchecked": ["live.max_rows"]}
+    assert "Compared again without knowing whether the live runs had the same live.max_rows." in _shown(found)
