@@ -139,7 +139,7 @@ def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path
         assert process.wait(30) == 130
     assert folder.read(out) == before
     # One that fails.
-    assert _validate(*arguments, "--set", "live.max_rows=4", "--set", "sweep.load=[0.5]").returncode == 1
+    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5]").returncode == 1
     assert folder.read(out) == before
     # Compared again are only some, of which one never ran.
     assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").returncode == 1
@@ -150,16 +150,17 @@ def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path
 
 
 def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
-    small = SHORT.replace('executor = "sleep"', 'executor = "sleep"\nmax_rows = 4')
-    path, out = (
-        _write(tmp_path, small + '[sweep]\n"system.policy.max_seqs" = [8, 2]\nload = [20.0]\n'),
-        tmp_path / "out",
+    small = SHORT.replace('executor = "sleep"', 'executor = "sleep"\nmax_context = 64').replace(
+        "mean = 10", "mean = 9, max = 20"
     )
+    sweep = '[sweep]\n"workload.prompt_tokens.max" = [100, 40]\nload = [20.0]\n'
+    path, out = _write(tmp_path, small + sweep), tmp_path / "out"
     done = _validate(path, "--out", out, "--repeats", "1")
     assert done.returncode == 1
     failed = done.stderr.splitlines()[-1]
-    assert failed.startswith("simqueue: scene: max_seqs=8: the policy runs more than the 4 requests")
-    assert [cell.label for cell in folder.read(out).cells] == ["max_seqs=2"]
+    assert failed.startswith("simqueue: scene: max=100: request ")
+    assert "more than the context of 64" in failed
+    assert [cell.label for cell in folder.read(out).cells] == ["max=40"]
 
 
 MOODY = """
