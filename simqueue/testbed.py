@@ -11,6 +11,7 @@ from simqueue.checks import at_least, one_of
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.live.crowd import Where
+from simqueue.live.serve import check_rows
 from simqueue.live.sleep import SleepExecutor
 from simqueue.sim.steps import spread_of
 from simqueue.system import System
@@ -55,9 +56,11 @@ def open_executor(live: Live, system: System, seed: int = 0) -> Executor:
     """Load the model and get the device ready: some seconds, and with CUDA graphs some more.
 
     Raises:
-        ConfigError: torch is not installed, there is no such device or model, or the table asks for what there is not.
+        ConfigError: torch is not installed, there is no such device or model, the table asks for what there is not, or
+            the policy for more rows than it gives.
         DeviceError: it does not fit the device.
     """
+    check_rows(system.policy, live.max_rows)
     if live.executor == "sleep":
         spread = spread_of(system.cost, system.noise)
         window = _window(system, live.max_context)

@@ -3,8 +3,8 @@
 A load generator must not be what is measured: what everybody pays for every token is paid in one short loop, and a task
 runs only when there is something to decide.
 
-They run in a thread of the server's process or in a process of their own (``python -m simqueue.live.clients``), where
-they do not share the interpreter lock with the worker.
+They run in a thread of the server's process or in a process of their own (`main`), where they do not share the
+interpreter lock with the worker.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ class Account(NamedTuple):
     last_ns: list[int]
     tokens: list[list[int]]
     failed: dict[int, str]
+
+    @classmethod
+    def empty(cls, count: int) -> Account:
+        """Of so many requests, nothing."""
+        return cls([0] * count, [0] * count, [[] for _ in range(count)], {})
 
 
 @dataclass(slots=True)
@@ -199,7 +204,7 @@ class Clients:
     def __init__(self, job: Job, server: Server, origin_ns: int) -> None:
         count = len(job.output)
         self._job, self._server, self._origin_ns = job, server, origin_ns
-        self._account = Account([0] * count, [0] * count, [[] for _ in range(count)], {})
+        self._account = Account.empty(count)
         self._arrival = [*(job.arrival or [NEVER] * count), NEVER]
         self._source: Source = Columns(self._arrival)
         if job.think is not None:
@@ -314,7 +319,3 @@ def main() -> None:
     account = converse(sock, job, origin_ns)
     with contextlib.suppress(BrokenPipeError), os.fdopen(sys.stdout.fileno(), "wb") as out:
         out.write(msgspec.msgpack.encode(account))
-
-
-if __name__ == "__main__":
-    main()

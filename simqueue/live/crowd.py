@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import select
 import socket
 import subprocess
 import sys
@@ -15,6 +17,13 @@ from simqueue.errors import SimqueueError
 from simqueue.live.clients import Account, Job, converse
 
 Where = Literal["process", "thread"]
+# Of the clients' process, and of nothing else: it finds what this one does, wherever that came from, and nothing that
+# happens to lie in the folder in which it was started.
+_START = "import sys; sys.path[:] = sys.argv[2:]; from simqueue.live.clients import main; main()"
+# A process that is there and says nothing for so long, when all that it has to do is to speak, never will.
+_READY_S = 60.0
+_SILENT_S = 10.0
+_CHUNK = 1 << 16
 
 
 class Crowd(Protocol):
@@ -52,7 +61,7 @@ class InThread:
         assert self._thread is not None
         self._thread.join()
         if self._account is None:
-            raise SimqueueError("the clients died (what of is above)")
+            raise SimqueueError("the clients died (the traceback above says why)")
         return self._account
 
     def close(self) -> None:
@@ -65,7 +74,7 @@ class InProcess:
     """They have an interpreter of their own; it is there and has read its job when this returns."""
 
     def __init__(self, sock: socket.socket, job: Job) -> None:
-        command = [sys.executable, "-m", "simqueue.live.clients", str(sock.fileno())]
+        command = [sys.executable, "-P", "-c", _START, str(sock.fileno()), *sys.path]
         pipe = subprocess.PIPE
         with sock:
             # In a group of its own: Ctrl-C is for whoever started this, who decides when it ends.
@@ -81,8 +90,7 @@ class InProcess:
     def _get_ready(self, job: Job) -> None:
         body = msgspec.msgpack.encode(job)
         self._send(len(body).to_bytes(8, "little") + body)
-        assert self._process.stdout is not None
-        if not self._process.stdout.readline():
+        if not self._read(_READY_S):
             raise self._died()
 
     def _send(self, data: bytes) -> None:
@@ -96,13 +104,23 @@ class InProcess:
         self._send(origin_ns.to_bytes(8, "little"))
 
     def account(self) -> Account:
-        """Wait until they have gone; what they saw."""
-        assert self._process.stdout is not None
-        body = self._process.stdout.read()
+        """Wait until they have gone; what they saw. The server has gone before, or they may be waiting for it."""
+        body = b"".join(iter(lambda: self._read(_SILENT_S), b""))
         try:
             return msgspec.msgpack.decode(body, type=Account)
         except msgspec.DecodeError:
             raise self._died() from None
+
+    def _read(self, patience_s: float) -> bytes:
+        """What it says next; nothing if it has ended."""
+        out = self._process.stdout
+        assert isinstance(out, io.BufferedReader)
+        if not select.select([out], [], [], patience_s)[0]:
+            raise SimqueueError(
+                f"the client process is there, but has said nothing for {patience_s:g} s, and was killed: was it "
+                "stopped? Run again"
+            )
+        return out.read1(_CHUNK)
 
     def _died(self) -> SimqueueError:
         return SimqueueError(f"the client process died (exit status {self._process.wait()}): run again")

@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import at_least, one_of
-from simqueue.errors import ConfigError, WorkloadError
+from simqueue.errors import ConfigError, SimqueueError, WorkloadError
+from simqueue.live.both_ends import BothEnds
 from simqueue.live.clients import Account, Job
 from simqueue.live.connection import Connection
 from simqueue.live.crowd import Crowd, InProcess, InThread, Where
 from simqueue.live.executor import Executor, Tokens, now_ns
+from simqueue.live.interrupt import noted
 from simqueue.live.journal import Entry
-from simqueue.live.ledger import Ledger, Outcome
-from simqueue.live.worker import GRID, TICKS_PER_NS, Worker, with_batch
+from simqueue.live.ledger import Outcome
+from simqueue.live.worker import GRID, Worker, with_batch
+from simqueue.policy.base import BatchingPolicy
 from simqueue.provenance import provenance
 from simqueue.result import Result
 from simqueue.system import System
@@ -31,6 +34,8 @@ from simqueue.workload import Workload
 # From the word to start until time 0: the clients have then set their first timers.
 _HEAD_START_NS = 20_000_000
 _PROMPTS = 1 << 17
+# What the policies call the most requests that they run at a time.
+_LIMITS = ("max_seqs", "batch", "max_batch")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Served:
         journal: every call to the engine, for `simqueue.live.journal.replay`.
         host: ns of every step by `simqueue.live.ledger.HOST_FIELDS`.
         waited: by step, whether the replica had been free before it.
-        interrupted: whether it was stopped before all was done.
+        interrupted: whether Ctrl-C was pressed: it ends the run after the step under way, and nothing else.
     """
 
     result: Result | None
@@ -57,6 +62,14 @@ class Served:
     host: Mapping[str, NDArray[np.int64]]
     waited: NDArray[np.bool_]
     interrupted: bool
+
+
+class RunError(SimqueueError):
+    """The device, or the clients' process, ended a run before its time. ``served`` is what was completed until then."""
+
+    def __init__(self, error: SimqueueError, served: Served) -> None:
+        super().__init__(str(error))
+        self.served = served
 
 
 def serve(
@@ -80,7 +93,8 @@ def serve(
         executor: owns the device; left as it was found.
         clients: in a process of their own, or in a thread beside the worker's.
         seed: of the prompts' tokens, where they are not given.
-        warmup: leave the first so many requests by arrival out of every figure.
+        warmup: leave the first so many requests by arrival out of every figure; none of them where the run was ended
+            before anybody who came after them was answered.
         prompts: token ids of every request; random ones of the workload's lengths unless given.
         leaves: requests whose client goes away after so many tokens.
         saturation_rps: as `simqueue.saturation_rps` predicts it, for the result.
@@ -88,7 +102,8 @@ def serve(
     Raises:
         ConfigError: the parts do not go together.
         WorkloadError: a request does not fit the executor's window, or a prompt is not what the workload says.
-        DeviceError: the device cannot run it; every client has heard of it.
+        RunError: the device cannot run it, and every client has heard of it; or the clients' process died. It has
+            what was completed until then (at their step ends, where the clients' process could not say more).
     """
     workload = workload.fit_context(executor.window, "error")
     _check(workload, system, executor, clients, warmup)
@@ -97,26 +112,18 @@ def serve(
     _check_prompts(workload, prompts, executor.vocabulary)
     about = provenance(workload, system, seed, GRID)
     about["live"] = {"executor": dict(executor.describe()), "clients": clients}
-    ours, theirs = socket.socketpair()
-    with ours, _quiet(), _clients(clients, theirs, _job(workload, prompts, leaves or {})) as crowd:
-        origin_ns = now_ns() + _HEAD_START_NS
-        worker = Worker(system.policy, executor, [Connection(ours)], origin_ns, workload.meta["users"])
-        crowd.begin(origin_ns)
-        interrupted = _run(worker)
-        account = crowd.account()
-    if worker.error is not None:
-        raise worker.error
-    ledger = worker.ledger
-    return Served(
-        result=_result(workload, system, executor, _Seen(ledger, account, origin_ns), warmup, saturation_rps, about),
-        outcomes={name: ledger.outcome.count(name) for name in get_args(Outcome)},
-        answers=account.tokens,
-        failed=account.failed,
-        journal=worker.journal,
-        host=ledger.host(),
-        waited=np.array(ledger.waited, bool),
-        interrupted=interrupted,
-    )
+    with noted() as interrupt:
+        run = _run(workload, system.policy, executor, clients, _job(workload, prompts, leaves or {}), interrupt.pressed)
+        ends = BothEnds(run.worker.ledger, run.account, run.origin_ns, with_batch(system.policy, executor))
+        if run.error is not None:
+            about["live"]["error"] = str(run.error)
+        left_out = ends.warmup(warmup)
+        if (run.error or interrupt.pressed()) and left_out == len(ends.rows):
+            left_out = 0
+        served = _served(run, _result(workload, ends, left_out, saturation_rps, about), interrupt.pressed())
+    if run.error is not None:
+        raise RunError(run.error, served) from run.error
+    return served
 
 
 def random_prompts(workload: Workload, vocabulary: int, seed: int) -> list[Tokens]:
@@ -135,6 +142,18 @@ def _check(workload: Workload, system: System, executor: Executor, clients: Wher
             f"the {executor.describe()['runner']} executor runs whole batches, whose requests cannot join or leave "
             "between steps: use the graph executor, or a run-to-completion policy"
         )
+    check_rows(system.policy, executor.max_rows)
+
+
+def check_rows(policy: BatchingPolicy, max_rows: int) -> None:
+    """Refuse a policy whose own limit is more requests than an executor has rows."""
+    for key in _LIMITS:
+        limit = getattr(policy, key, None)
+        if isinstance(limit, int) and limit > max_rows:
+            raise ConfigError(
+                f"system.policy.{key} = {limit} is more requests than the executor has rows (live.max_rows = "
+                f"{max_rows}): lower the one, or raise the other"
+            )
 
 
 def _check_prompts(workload: Workload, prompts: Sequence[Tokens], vocabulary: int) -> None:
@@ -182,79 +201,70 @@ def _quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _run(worker: Worker) -> bool:
-    """Let the worker's thread serve. Ctrl-C ends it after the step under way; returns whether it was pressed."""
-    thread = threading.Thread(target=worker.run, name="simqueue worker")
-    thread.start()
-    while thread.is_alive():
+class _Run(NamedTuple):
+    """A run that is over, and what went wrong."""
+
+    worker: Worker
+    account: Account
+    origin_ns: int
+    error: SimqueueError | None
+
+
+def _run(
+    workload: Workload,
+    policy: BatchingPolicy,
+    executor: Executor,
+    clients: Where,
+    job: Job,
+    stopped: Callable[[], bool],
+) -> _Run:
+    """Clients and worker meet; once ``stopped()``, the step under way is the last."""
+    ours, theirs = socket.socketpair()
+    with ours, _quiet(), _clients(clients, theirs, job) as crowd:
+        origin_ns = now_ns() + _HEAD_START_NS
+        worker = Worker(policy, executor, [Connection(ours)], origin_ns, workload.meta["users"], stopped)
+        crowd.begin(origin_ns)
+        thread = threading.Thread(target=worker.run, name="simqueue worker")
+        thread.start()
+        thread.join()
         try:
-            thread.join()
-        except KeyboardInterrupt:
-            worker.stop.set()
-    return worker.stop.is_set()
+            return _Run(worker, crowd.account(), origin_ns, worker.error)
+        except SimqueueError as error:
+            return _Run(worker, Account.empty(len(workload)), origin_ns, worker.error or error)
+
+
+def _served(run: _Run, result: Result | None, interrupted: bool) -> Served:
+    ledger = run.worker.ledger
+    return Served(
+        result=result,
+        outcomes={name: ledger.outcome.count(name) for name in get_args(Outcome)},
+        answers=run.account.tokens,
+        failed=run.account.failed,
+        journal=run.worker.journal,
+        host=ledger.host(),
+        waited=np.array(ledger.waited, bool),
+        interrupted=interrupted,
+    )
 
 
 def _clients(where: Where, sock: socket.socket, job: Job) -> AbstractContextManager[Crowd]:
     return closing(InProcess(sock, job) if where == "process" else InThread(sock, job))
 
 
-class _Seen(NamedTuple):
-    """A run from both ends."""
-
-    ledger: Ledger
-    account: Account
-    origin_ns: int
-
-
 def _result(
-    workload: Workload,
-    system: System,
-    executor: Executor,
-    seen: _Seen,
-    warmup: int,
-    saturation_rps: Callable[[], float],
-    about: Mapping[str, Any],
+    workload: Workload, ends: BothEnds, warmup: int, saturation_rps: Callable[[], float], about: Mapping[str, Any]
 ) -> Result | None:
     """What was completed, as the simulator's class; None if nothing was, after the warm-up."""
-    ledger = seen.ledger
-    kept = np.flatnonzero([outcome == "completed" for outcome in ledger.outcome])
-    if len(kept) <= warmup:
+    if len(ends.rows) <= warmup:
         return None
-    rows = np.array(ledger.numbers)[kept]
-    arrival, scheduled, first_token, finished, sent, received = (
-        np.array(column, np.int64)[kept]
-        for column in (
-            ledger.requests.arrival[:-1],
-            ledger.scheduled,
-            ledger.first_token,
-            ledger.requests.finished,
-            ledger.sent,
-            ledger.received,
-        )
-    )
-    together = with_batch(system.policy, executor)
-    first_token = finished if together else first_token
-    first_there, last_there = (
-        (np.array(column, np.int64)[rows] - seen.origin_ns) * TICKS_PER_NS for column in seen.account[:2]
-    )
-    # Nothing is there before it left, nor before what left earlier, whatever the clocks say.
-    first_there = np.maximum(first_there, first_token)
-    last_there = np.maximum.reduce([last_there, finished, first_there])
-    extra = {"sent_late_s": GRID.seconds(sent - arrival), "received_s": GRID.seconds(received - arrival)}
-    columns = {name: column[rows] for name, column in workload.columns.items()}
     return Result(
-        workload=Workload.of(columns | {"arrival_s": GRID.seconds(arrival)} | extra, workload.meta),
+        workload=ends.workload(workload),
         grid=GRID,
-        arrival=arrival,
-        scheduled=scheduled,
-        first_token=first_there,
-        finished=last_there,
-        first_delivery=first_there - first_token,
-        delivery=last_there - finished,
-        leaps=ledger.leaps(),
-        with_batch=together,
+        **ends.times(),
+        leaps=ends.ledger.leaps(),
+        with_batch=ends.with_batch,
         warmup=warmup,
-        durations=ledger.durations,
+        durations=ends.ledger.durations,
         saturation_rps=saturation_rps,
         provenance=about,
     )

@@ -10,8 +10,7 @@ has ended: the host works while the device does.
 from __future__ import annotations
 
 import select
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -38,7 +37,8 @@ class Worker:
     """Serves the requests of its connections under ``policy`` until all clients have said goodbye.
 
     Times are ticks of `GRID` since ``origin_ns``. An error of the device ends every answer and is kept in ``error``.
-    In a closed loop ``users`` is how many there are: while all of them wait, no policy waits for company.
+    In a closed loop ``users`` is how many there are: while all of them wait, no policy waits for company. Once
+    ``stopped()``, the step under way is the last.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Worker:
         connections: Iterable[Connection],
         origin_ns: int,
         users: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.ledger = Ledger()
         self.journal: list[Entry] = []
         self.error: SimqueueError | None = None
-        self.stop = threading.Event()
         self._requests = self.ledger.requests
         self._engine = Engine(policy, self._requests, GRID, track_extremes=True)
         self._executor = executor
@@ -60,6 +60,7 @@ class Worker:
         self._connections = list(connections)
         self._origin_ns = origin_ns
         self._users = users
+        self._stopped = stopped
         self._now = 0
         self._waited = True
         self._last_end = 0
@@ -96,7 +97,7 @@ class Worker:
         """Receive, decide, run. Returns whether there is more to do."""
         begin = now_ns()
         self._receive()
-        if self.stop.is_set():
+        if self._stopped():
             return False
         received = now_ns()
         now = self._at(received)
@@ -113,7 +114,7 @@ class Worker:
         onward = now_ns()
         self._deliver()
         delivered = now_ns()
-        emitted = self._executor.collect(self.stop.is_set)
+        emitted = self._executor.collect(self._stopped)
         ended = now_ns()
         self._complete(planned.answer, now, emitted)
         self.ledger.note_host((begin, received, decided, launched, onward, delivered, ended, now_ns()), len(emitted))
@@ -279,7 +280,7 @@ class Worker:
     def _wait(self, wait: Wait) -> bool:
         """Until something comes or the wait is over. Returns whether anybody is there to serve."""
         self._waited = True
-        while not self.stop.is_set():
+        while not self._stopped():
             here = [connection for connection in self._connections if not connection.gone]
             if not here:
                 return False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import simqueue
 from simqueue import Result
 
 SIMQUEUE = shutil.which("simqueue", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
@@ -60,24 +61,128 @@ def test_json(scenario):
     assert summary["response_s"]["p50"] > summary["ttft_s"]["p50"] > 0
 
 
-def test_an_interrupt_keeps_what_is_finished(scenario):
-    # Nobody comes for hours after the first few, who are answered at once.
-    far = 'workload.arrivals={kind="mmpp", rates=[1000.0, 0.0001], mean_stay_s=[0.01, 1e6]}'
-    command = [SIMQUEUE, "live", str(scenario), "--set", far, "--set", "workload.requests=1000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not _has_child(process.pid):
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "requests were not completed" in said or "interrupted" in said
-    assert "nan" not in out
+# Does a deed while the step of that number runs, and then goes on as the program does.
+MEANWHILE = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from simqueue.cli.main import main
+from simqueue.errors import DeviceError
+from simqueue.live.sleep import SleepExecutor
+
+collect, steps = SleepExecutor.collect, 0
+
+def press(times=1):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.002)
+
+def keeps_pressing():
+    threading.Thread(target=press, args=(10**6,), daemon=True).start()
+
+def to_clients(number):
+    os.kill(int(Path(f"/proc/self/task/{{os.getpid()}}/children").read_text()), number)
+
+def fails():
+    raise DeviceError("out of memory: 8 rows")
+
+def collects(self, stopped):
+    global steps
+    steps += 1
+    if steps == {step}:
+        {deed}
+    return collect(self, stopped)
+
+SleepExecutor.collect = collects
+main()
+"""
 
 
-def _has_child(pid: int) -> bool:
-    """Whether the clients' process is there."""
-    return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+def meanwhile(step: int, deed: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", MEANWHILE.format(step=step, deed=deed), "live", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+# So few come that the run would last half a minute.
+FAR = ("--set", "workload.arrivals.rate=30", "--set", "workload.requests=1000")
+
+
+def test_an_interrupt_keeps_what_is_finished(scenario, tmp_path):
+    done = meanwhile(15, "press()", scenario, "--out", tmp_path / "out", *FAR)
+    assert done.returncode == 130, done.stderr
+    assert "TTFT" in done.stdout
+    assert "nan" not in done.stdout
+    kept = Result.load(tmp_path / "out")
+    assert len(kept.arrival) > 0
+    *_, said = done.stderr.splitlines()
+    assert said.startswith(f"simqueue: interrupted: {1000 - len(kept.arrival)} of 1000 requests were not completed: ")
+    assert "never reached the server" in said
+
+
+def test_one_who_presses_again_and_again_loses_nothing(scenario, tmp_path):
+    done = meanwhile(15, "keeps_pressing()", scenario, "--out", tmp_path / "out", *FAR)
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
+    assert f"written to {tmp_path / 'out'}" in done.stderr
+    assert len(Result.load(tmp_path / "out").arrival) > 0
+
+
+def test_an_interrupt_within_the_warmup_keeps_all_of_it(scenario, tmp_path):
+    done = meanwhile(15, "press()", scenario, "--out", tmp_path / "out", "--set", "run.warmup=900", *FAR)
+    assert done.returncode == 130, done.stderr
+    assert "ended within the warm-up of 900 requests: the figures are of all that were completed" in done.stderr
+    kept = Result.load(tmp_path / "out")
+    assert kept.warmup == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["requests"] == len(kept.arrival) > 0
+
+
+def test_an_interrupt_before_anything_is_finished_says_so(scenario, tmp_path):
+    done = meanwhile(1, "press()", scenario, "--out", tmp_path / "out", "--set", "workload.output_tokens.mean=90")
+    assert done.returncode == 130, done.stderr
+    assert "no request was completed: there are no figures, and nothing is saved" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("fails()", "error: out of memory: 8 rows"),
+        ("to_clients(signal.SIGKILL)", "error: the client process died (exit status -9): run again"),
+    ],
+)
+def test_what_breaks_keeps_what_is_finished(scenario, tmp_path, deed, said):
+    done = meanwhile(40, deed, scenario, "--out", tmp_path / "out", "--set", "workload.arrivals.rate=1e5")
+    assert done.returncode == 2, done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last == f"simqueue: {said}"
+    assert "requests were not completed" in done.stderr
+    kept = Result.load(tmp_path / "out")
+    assert 0 < len(kept.arrival) < 60
+    assert kept.provenance["live"]["error"] == said.removeprefix("error: ")
+
+
+def test_it_runs_beside_files_that_are_called_as_modules_are(scenario, tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("selectors", "asyncio", "msgspec"):
+        (folder / f"{name}.py").write_text("raise SystemExit(3)")
+    done = subprocess.run([SIMQUEUE, "live", scenario], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("by", ["folder", "environment"])
+def test_the_clients_are_of_the_same_code_as_the_server(scenario, tmp_path, by):
+    """A checkout that only the folder in which it is started says, or PYTHONPATH."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(Path(simqueue.__file__).parent, checkout / "simqueue")
+    with (checkout / "simqueue" / "live" / "clients.py").open("a") as source:
+        source.write('\nprint(f"{os.getpid()} is of the checkout", file=sys.stderr)\n')
+    command = [sys.executable, "-c", "from simqueue.cli.main import main; main()", "live", str(scenario)]
+    if by == "folder":
+        where = {"cwd": checkout}
+    else:
+        where = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(checkout)}}
+    done = subprocess.run(command, **where, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len({line.split()[0] for line in done.stderr.splitlines() if line.endswith("of the checkout")}) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,7 +192,14 @@ def _has_child(pid: int) -> bool:
         (('executor = "sleep"', 'executor = "slep"'), "live.executor = 'slep' is unknown"),
         (("[live]\n" + 'executor = "sleep"\n', ""), "the table [live] is missing"),
         (('executor = "sleep"', 'executor = "sleep"\nmax_context = 8'), "max_context = 8 must be at least 32"),
-        (('executor = "sleep"', 'executor = "sleep"\nmax_rows = 2'), "live.max_rows"),
+        (
+            ('executor = "sleep"', 'executor = "sleep"\nmax_rows = 2'),
+            "system.policy.max_seqs = 8 is more requests than the executor has rows (live.max_rows = 2)",
+        ),
+        (
+            ('executor = "sleep"', 'executor = "graph"\nmodel = "nosuch"\nmax_rows = 7'),
+            "system.policy.max_seqs = 8 is more requests than the executor has rows (live.max_rows = 7)",
+        ),
     ],
 )
 def test_refusals_in_one_line(scenario, change, said):

@@ -130,7 +130,7 @@ def assert_laws(run: Served, policy: BatchingPolicy, *, clocks_agree: bool = Tru
     assert replay(run.journal, policy, GRID) == []
     result = run.result
     assert result is not None
-    _assert_times(result)
+    assert_times(result)
     _assert_steps(result, policy)
     waited, starts, ends = run.waited, result.leaps["start"], result.step_ends
     assert np.array_equal(starts[1:][~waited[1:]], ends[:-1][~waited[1:]])
@@ -152,7 +152,8 @@ def _assert_clocks(run: Served, result: Result) -> None:
     assert (GRID.column(received) <= result.queueing + 1).all()
 
 
-def _assert_times(result: Result) -> None:
+def assert_times(result: Result) -> None:
+    """No instant is before one that it follows."""
     assert (np.diff(result.arrival) >= 0).all()
     assert (result.queueing >= 0).all()
     assert (result.service > 0).all()

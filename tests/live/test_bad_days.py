@@ -22,11 +22,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from liveruns import COST, POLICIES, Strict, assert_laws, live, whole, workload
+from liveruns import COST, POLICIES, Strict, assert_laws, assert_times, live, whole, workload
 
-from simqueue import Affine, Continuous
+from simqueue import Affine, Continuous, Dynamic
 from simqueue.errors import DeviceError, SimqueueError
 from simqueue.live import clients as asking
+from simqueue.live import crowd as crowding
 from simqueue.live import serve as serving
 from simqueue.live import worker as working
 from simqueue.live.clients import SERVER_GONE, Account, Job
@@ -34,6 +35,7 @@ from simqueue.live.connection import Connection
 from simqueue.live.crowd import Crowd, InProcess, InThread
 from simqueue.live.executor import now_ns
 from simqueue.live.journal import Cancelled, replay
+from simqueue.live.serve import RunError
 from simqueue.live.sleep import token
 from simqueue.live.wire import Answer, Bye, Cancel, Failed, Message, Submit, Unpacker, packed
 from simqueue.live.worker import GRID, INTERRUPTED, Worker
@@ -195,21 +197,49 @@ def test_every_client_is_killed() -> None:
     assert outcomes["cancelled"] == len(run.worker.ledger.numbers) >= 8
 
 
-@pytest.mark.parametrize("kind", ["static, batch", "continuous"])
-def test_serve_says_that_its_clients_died(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    crowds: list[Any] = []
+@pytest.fixture
+def crowds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The client processes that `serve` starts."""
+    started: list[Any] = []
 
     class Noted(InProcess):
         def __init__(self, *args: Any) -> None:
-            crowds.append(self)
+            started.append(self)
             super().__init__(*args)
 
     monkeypatch.setattr(serving, "InProcess", Noted)
+    return started
+
+
+@pytest.mark.parametrize("kind", ["static, batch", "continuous"])
+def test_serve_says_that_its_clients_died(kind: str, crowds: list[Any]) -> None:
     executor = Strict(COST)
     executor.deeds[5] = lambda: sends(0, signal.SIGKILL)(crowds, None)  # type: ignore[arg-type]
-    with pytest.raises(SimqueueError, match=r"^the client process died \(exit status -9\): run again$"):
+    with pytest.raises(RunError, match=r"^the client process died \(exit status -9\): run again$") as caught:
         live(workload(60), POLICIES[kind], "process", executor)
     assert executor.empty
+    assert caught.value.served.answers == [[]] * 60
+
+
+def test_ctrl_c_ends_a_run_whose_clients_are_stopped(crowds: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They will never say what they saw: what the server knows of the run is what there is."""
+    monkeypatch.setattr(crowding, "_SILENT_S", 0.3)
+
+    def stops() -> None:
+        sends(0, signal.SIGSTOP)(crowds, None)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGINT)
+
+    executor = Strict(COST)
+    executor.deeds[60] = stops
+    with pytest.raises(RunError, match=r"^the client process is there, but has said nothing for 0\.3 s") as caught:
+        live(workload(60), Continuous(8), "process", executor)
+    assert executor.empty
+    served = caught.value.served
+    assert served.interrupted
+    assert served.result is not None
+    assert len(served.result.arrival) == served.outcomes["completed"] > 0
+    assert (served.result.delivery == 0).all()
+    assert_laws(served, Continuous(8))
 
 
 def test_clients_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,11 +535,29 @@ def test_clients_who_would_have_come_later_do_not_wait_for_it(where: type[InProc
 
 @pytest.mark.parametrize("clients", WHERE)
 def test_serve_raises_what_the_device_said(clients: str) -> None:
-    with pytest.raises(DeviceError, match=f"^{OUT_OF_MEMORY}$"):
+    with pytest.raises(RunError, match=f"^{OUT_OF_MEMORY}$") as caught:
         live(workload(90), Continuous(8), clients, Broken("collect", OUT_OF_MEMORY))
-    with pytest.raises(SimqueueError, match=r"^the worker died of KeyError\(7\)$") as caught:
+    assert caught.value.__cause__ is OUT_OF_MEMORY
+    with pytest.raises(RunError, match=r"^the worker died of KeyError\(7\)$") as caught:
         live(workload(90), Continuous(8), clients, Broken("launch", KeyError(7)))
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(caught.value.__cause__, SimqueueError)
+    assert isinstance(caught.value.__cause__.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("clients", WHERE)
+@pytest.mark.parametrize("kind", ["static, batch", "continuous"])
+def test_what_was_completed_before_is_kept(kind: str, clients: str) -> None:
+    work = workload(90)
+    with pytest.raises(RunError) as caught:
+        live(work, POLICIES[kind], clients, Broken("collect", OUT_OF_MEMORY))
+    served = caught.value.served
+    assert served.outcomes["failed"] > 0
+    assert served.result is not None
+    assert len(served.result.arrival) == served.outcomes["completed"] > 0
+    assert served.result.provenance["live"]["error"] == str(OUT_OF_MEMORY)
+    full = [answer for answer, tokens in zip(served.answers, whole(work), strict=True) if answer == tokens]
+    assert len(full) == served.outcomes["completed"]
+    assert_times(served.result)
 
 
 def test_a_policy_that_breaks_the_contract_tells_everybody() -> None:
@@ -528,7 +576,7 @@ def test_a_policy_that_breaks_the_contract_tells_everybody() -> None:
 
 @pytest.mark.parametrize("where", [InThread, InProcess])
 def test_more_rows_than_there_are(where: type[InProcess | InThread]) -> None:
-    run = day([job(0, 40, [4, 30])], Continuous(9), Strict(COST, max_rows=8), where=where)
+    run = day([job(0, 40, [4, 30])], Dynamic(), Strict(COST, max_rows=8), where=where)
     assert isinstance(run.worker.error, DeviceError)
     reason = (
         "the policy runs more than the 8 requests that the executor has room for: lower its limit, or give the "
@@ -536,8 +584,6 @@ def test_more_rows_than_there_are(where: type[InProcess | InThread]) -> None:
     )
     assert str(run.worker.error) == reason
     run.assert_told(reason)
-    with pytest.raises(DeviceError, match=r"live\.max_rows"):
-        live(workload(90), Continuous(9), executor=Strict(COST, max_rows=8))
 
 
 # A server that is stopped, or killed.
@@ -626,7 +672,7 @@ def test_the_server_is_killed() -> None:
 
 
 def test_clients_that_nobody_starts_end_without_a_word() -> None:
-    command = [sys.executable, "-m", "simqueue.live.clients", "0"]
+    command = [sys.executable, "-c", "from simqueue.live.clients import main; main()", "0"]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GUARD_S)
     assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
 

@@ -142,6 +142,15 @@ def test_the_warmup_is_left_out() -> None:
     assert run.outcomes["completed"] == 40
 
 
+def test_the_warmup_is_of_those_who_came_first_whoever_left() -> None:
+    run = serve(
+        workload(40), System(Continuous(8), COST), SleepExecutor(COST), clients="thread", warmup=15, leaves={3: 0, 9: 0}
+    )
+    assert run.outcomes == {"completed": 38, "cancelled": 2, "failed": 0}
+    assert run.result is not None
+    assert run.result.summary()["requests"] == 25
+
+
 def test_prompts_of_ones_own_arrive_as_they_are() -> None:
     work, policy = workload(30), Continuous(8, 16)
     prompts = random_prompts(work, 1000, 9)
@@ -265,6 +274,18 @@ def test_prompts_that_do_not_go_with_the_workload_are_refused(prompts: list[list
 def test_whole_batches_only_are_refused_to_policies_that_join() -> None:
     with pytest.raises(ConfigError, match="the sleep executor runs whole batches"):
         live(workload(3), Continuous(8), executor=Whole(COST))
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"), [(Continuous(9), "max_seqs"), (Static(9), "batch"), (Dynamic(9), "max_batch")]
+)
+def test_policies_of_more_requests_than_rows_are_refused(policy: BatchingPolicy, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"system\.policy\.{key} = 9 .*live\.max_rows = 8"):
+        live(workload(3), policy, executor=Strict(COST, max_rows=8))
+
+
+def test_a_policy_without_a_limit_is_not() -> None:
+    assert_answered(live(workload(3), Dynamic(), executor=Strict(COST, max_rows=8)), workload(3))
 
 
 def test_clients_live_in_a_process_or_in_a_thread() -> None:
