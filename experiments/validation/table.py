@@ -12,7 +12,7 @@ from simqueue.validate.record import Cell, decode
 from simqueue.validate.table import plans
 
 FIGURES = [(metric, name) for metric in ("response_s", "ttft_s") for name in ("mean", "p50", "p95", "p99")]
-MARKS = {"MISSED": " **missed**", "not judged": " *"}
+MARKS = {"MISSED": " **missed**", "not told apart": " ?", "not judged": " *"}
 
 
 def row(cell: Cell, *, stolen: bool) -> str:

@@ -100,7 +100,7 @@ def _errors(every: Sequence[Series]) -> Figure | None:
     for axes in panels[::2]:
         axes.set_ylabel("predicted / live - 1 (%)")
     style.legend(figure, [Line2D([], [], label=s.name, **s.look) for s in steady], _explained())
-    looks = "Filled: judged and reached; hollow: not judged; ringed: missed."
+    looks = "Filled: reached; hollow: not judged or not told apart; ringed: missed."
     scale = f" Beyond {_LINEAR_PERCENT:g} % the scale is logarithmic." if _is_log(limit) else ""
     style.caption(figure, f"{_source(steady[0].cells)} {looks}{scale}")
     return figure
@@ -149,7 +149,7 @@ def _error_line(axes: Axes, series: Series, metric: str, statistic: str) -> None
     look = {**series.look, "clip_on": False}
     axes.plot(x, y, color=look["color"], linewidth=1.0, alpha=0.6)
     for figure, at, error in zip(figures, x, y, strict=True):
-        hollow = figure.verdict == "not judged"
+        hollow = figure.verdict in ("not judged", "not told apart")
         axes.plot(at, error, **look, markerfacecolor="white" if hollow else look["color"], linestyle="", zorder=3)
         if figure.verdict == "MISSED":
             axes.plot(at, error, "o", color="black", markersize=10, markerfacecolor="none", clip_on=False, zorder=4)

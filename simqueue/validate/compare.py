@@ -9,12 +9,16 @@ import msgspec
 import numpy as np
 
 from simqueue.validate.measure import Figures
-from simqueue.validate.record import Figure, digits
+from simqueue.validate.record import Figure, Verdict, digits
 
 SATURATION = "saturation_rps"
 JUDGED = ("response_s", "ttft_s")
 CENTRE, TAIL = ("mean", "p50"), ("p95", "p99")
-ENOUGH_FOR_P99 = 2_000
+# Repeats that give a noise floor, and requests that a tail is a figure of.
+ENOUGH_REPEATS = 2
+ENOUGH = {"p95": 400, "p99": 2_000}
+# A noise floor of so many targets says nothing of whether a target is reached.
+TOO_WIDE = 5.0
 # Loads and rates are ratios of computed numbers.
 _ROUNDING = 1e-9
 
@@ -88,14 +92,23 @@ def _judged(figure: Figure, metric: str, statistic: str, load: float | None, cou
         return msgspec.structs.replace(figure, why=why)
     target = SATURATION_TARGET if metric == SATURATION else target_of(metric, statistic, load)
     aimed = msgspec.structs.replace(figure, target=target)
+    return msgspec.structs.replace(aimed, verdict=_verdict(aimed))
+
+
+def _verdict(aimed: Figure) -> Verdict:
     assert aimed.error is not None
+    assert aimed.target is not None
     assert aimed.allowed is not None
-    return msgspec.structs.replace(aimed, verdict="reached" if abs(aimed.error) <= aimed.allowed else "MISSED")
+    if aimed.allowed > TOO_WIDE * aimed.target:
+        return "not told apart"
+    return "reached" if abs(aimed.error) <= aimed.allowed else "MISSED"
 
 
 def _why_not(figure: Figure, metric: str, statistic: str, load: float | None, counted: int) -> str:
     if figure.error is None:
         return "one side has no such figure"
+    if len(figure.live) < ENOUGH_REPEATS:
+        return "a single live run"
     if metric == SATURATION:
         return ""
     if load is None:
@@ -104,8 +117,8 @@ def _why_not(figure: Figure, metric: str, statistic: str, load: float | None, co
         return "above saturation"
     if target_of(metric, statistic, load) is None:
         return f"load above {TARGETS[-1].load:g}"
-    if statistic == "p99" and counted < ENOUGH_FOR_P99:
-        return f"p99 of fewer than {ENOUGH_FOR_P99:,} requests"
+    if counted < (enough := ENOUGH.get(statistic, 0)):
+        return f"{statistic} of fewer than {enough:,} requests"
     return ""
 
 

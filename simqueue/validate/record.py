@@ -13,7 +13,7 @@ from simqueue.errors import OutputError
 SCHEMA = 1
 # An error within so many spreads of the live system cannot be told from none.
 SPREADS = 2.0
-Verdict = Literal["reached", "MISSED", "not judged"]
+Verdict = Literal["reached", "MISSED", "not told apart", "not judged"]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +30,8 @@ class Figure(_Strict, frozen=True):
         error: simulated / mean of live - 1; None where either is missing or the live mean is 0.
         spread: standard deviation over the repeats / their mean, the noise floor; None of a single repeat.
         target: what the size of the error may be; None where nothing is judged.
-        verdict: whether it is as small as `allowed`; ``why`` says what keeps it from being judged.
+        verdict: whether it is as small as `allowed`, "not told apart" where the live runs scatter too widely to tell;
+            ``why`` says what keeps it from being judged.
     """
 
     live: tuple[float | None, ...]

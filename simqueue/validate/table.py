@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from simqueue.validate.compare import CENTRE, JUDGED, SATURATION, TAIL
+from simqueue.validate.compare import CENTRE, JUDGED, SATURATION, TAIL, TOO_WIDE
 from simqueue.validate.record import Cell, Figure
 
 _NAMES = {"response_s": "response", "ttft_s": "TTFT", SATURATION: "saturation"}
@@ -22,16 +22,17 @@ _OTHERS = {
     "utilisation": ("mean", "utilisation"),
 }
 _STATISTICS = (*CENTRE, *TAIL)
-_LOOKS = {"reached": "", "MISSED": "bold red", "not judged": "dim"}
+_LOOKS = {"reached": "", "MISSED": "bold red", "not told apart": "yellow", "not judged": "dim"}
 # Without colours it must show too.
-_MARKS = {"reached": "{} ", "MISSED": "{}!", "not judged": "({})"}
+_MARKS = {"reached": "{} ", "MISSED": "{}!", "not told apart": "{}?", "not judged": "({})"}
 _BY_THE_FLOOR = "{}~"
 _FIRST, _WIDTH = 12, 14
 _LEGEND = (
     "Error of the prediction in % (predicted / live - 1, live the mean of its runs), ± the standard deviation of the "
-    "live runs in %. ! missed; ~ reached thanks to the noise floor alone, twice that deviation; ( ) not judged. Last "
-    "column: by how many % the mean grows if every step takes 1 % more. Stolen: processor time that the hypervisor "
-    "gave to others while a cell ran live, in % of the time used."
+    "live runs in %. ! missed; ~ reached thanks to the noise floor alone, twice that deviation; ? not told apart, the "
+    f"noise floor being wider than {TOO_WIDE:g} targets; ( ) not judged. Last column: by how many % the mean grows if "
+    "every step takes 1 % more. Stolen: processor time that the hypervisor gave to others while a cell ran live, in % "
+    "of the time used."
 )
 
 
@@ -67,12 +68,12 @@ def judged(cells: Sequence[Cell]) -> list[Judged]:
 
 
 def counts(cells: Sequence[Cell]) -> str:
-    """How many figures were reached, missed and not judged."""
+    """How many figures were reached, missed, not told apart and not judged."""
     every = [j.figure for j in judged(cells)]
-    reached, missed, left = (sum(figure.verdict == verdict for figure in every) for verdict in _LOOKS)
+    reached, missed, unclear, left = (sum(figure.verdict == verdict for figure in every) for verdict in _LOOKS)
     floor = sum(figure.by_the_floor for figure in every)
     thanks = f" ({floor} thanks to the noise floor)" if floor else ""
-    return f"{reached} reached{thanks}, {missed} MISSED, {left} not judged"
+    return f"{reached} reached{thanks}, {missed} MISSED, {unclear} not told apart, {left} not judged"
 
 
 def plans(cells: Sequence[Cell]) -> str:
@@ -88,7 +89,7 @@ def summary(cells: Sequence[Cell]) -> str:
     """All that in a sentence, and the worst."""
     every = judged(cells)
     told = f"{counts(cells)}, of {len(every)} figures in {len(cells)} cells; {plans(cells)}."
-    worst = max((j for j in every if j.figure.verdict != "not judged"), key=lambda j: j.strain, default=None)
+    worst = max((j for j in every if j.figure.verdict in ("reached", "MISSED")), key=lambda j: j.strain, default=None)
     return f"{told} Worst: {worst.told()}." if worst else told
 
 

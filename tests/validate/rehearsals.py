@@ -22,7 +22,7 @@ from simqueue.validate.runs import Runs
 HERE = {"runner": "sleep", "model": "none", "gpu": "none"}
 SCENARIO = """
 [workload]
-requests = 300
+requests = 440
 arrivals = { kind = "poisson", rate = 20.0 }
 prompt_tokens = { kind = "lognormal", mean = 60, cv = 0.66 }
 output_tokens = { kind = "geometric", mean = 10 }

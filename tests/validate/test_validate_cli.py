@@ -25,7 +25,7 @@ from simqueue.validate.run import Plan, validate
 
 SIMQUEUE = (sys.executable, "-c", "from simqueue.cli.main import main; main()")
 # Steps of 2 ms and more, so that a run lasts less than a second.
-SHORT = SCENARIO.replace("requests = 300", "requests = 60").replace("base_s = 0.8e-3", "base_s = 2e-3")
+SHORT = SCENARIO.replace("requests = 440", "requests = 60").replace("base_s = 0.8e-3", "base_s = 2e-3")
 LOADS = "[sweep]\nload = [0.5, 20.0]\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from simqueue.validate.compare import SATURATION, compare, judge, target_of
@@ -21,7 +22,7 @@ def _verdict(
 
 
 def _figure(error: float, spread: float | None = None) -> Figure:
-    return Figure(live=(1.0,), simulated=1 + error, deviation=None, error=error, spread=spread)
+    return Figure(live=(1.0, 1.0), simulated=1 + error, deviation=None, error=error, spread=spread)
 
 
 def test_the_error_is_of_the_means_and_the_spread_is_that_of_the_live_runs() -> None:
@@ -93,6 +94,7 @@ def test_an_error_may_be_as_large_as_the_target_or_twice_the_spread(
         (1.5, "mean", {}, "above saturation"),
         (None, "mean", {}, "closed loop"),
         (0.5, "p99", {"counted": 1_999}, "p99 of fewer than 2,000 requests"),
+        (0.5, "p95", {"counted": 399}, "p95 of fewer than 400 requests"),
         (0.5, "mean", {"unfit": "2 requests were not answered"}, "2 requests were not answered"),
     ],
 )
@@ -103,8 +105,26 @@ def test_what_is_reported_and_not_judged(
     assert (judged.verdict, judged.why, judged.target) == ("not judged", why, None)
 
 
-def test_p99_is_judged_from_2000_requests_on() -> None:
-    assert _verdict(_figure(0.06), 0.5, statistic="p99", counted=2_000).verdict == "MISSED"
+@pytest.mark.parametrize(("statistic", "enough"), [("mean", 1), ("p50", 1), ("p95", 400), ("p99", 2_000)])
+def test_a_tail_is_judged_of_enough_requests(statistic: str, enough: int) -> None:
+    assert _verdict(_figure(0.06), 0.5, statistic=statistic, counted=enough).verdict == "MISSED"
+
+
+@pytest.mark.parametrize(("metric", "load"), [("response_s", 0.5), (SATURATION, 20.0)])
+def test_a_single_live_run_is_not_judged(metric: str, load: float) -> None:
+    for error in (0.0, 0.5):
+        alone = msgspec.structs.replace(_figure(error), live=(1.0,))
+        judged = _verdict(alone, load, metric=metric)
+        assert (judged.verdict, judged.why, judged.target) == ("not judged", "a single live run", None)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.029, -0.9])
+def test_a_noise_floor_of_more_than_five_targets_tells_nothing(error: float) -> None:
+    assert _verdict(_figure(error, 0.0749), 0.8).verdict == ("MISSED" if error == -0.9 else "reached")
+    judged = _verdict(_figure(error, 0.0751), 0.8)
+    assert (judged.verdict, judged.target, judged.why) == ("not told apart", 0.03, "")
+    assert not judged.by_the_floor
+    assert _verdict(_figure(error, 0.0251), 20.0, metric=SATURATION).verdict == "not told apart"
 
 
 def test_saturation_is_judged_wherever_it_was_measured() -> None:

@@ -46,13 +46,13 @@ def test_noise_alone_is_within_what_is_allowed() -> None:
     assert all(j.verdict == "reached" for j in steady.verdicts().values() if not j.why)
     assert saturated.figures[SATURATION]["mean"].verdict == "reached"
     assert steady.seeds == 20
-    assert steady.counted == 280
+    assert steady.counted == 420
 
 
 def test_a_profile_that_is_a_tenth_off_is_missed() -> None:
     steady, saturated = (cell(case, 1.1) for case in planned(LOADS))
     judged = [figure for figure in steady.verdicts().values() if not figure.why]
-    assert len(judged) == 6  # mean, p50 and p95 of response and TTFT; 280 requests are too few for p99
+    assert len(judged) == 6  # mean, p50 and p95 of response and TTFT; 420 requests are too few for p99
     assert {figure.verdict for figure in judged} == {"MISSED"}
     assert all(figure.error is not None and figure.error < -0.08 for figure in judged)
     saturation = saturated.figures[SATURATION]["mean"]
@@ -74,7 +74,7 @@ def test_saturation_is_only_measured_where_everybody_waits() -> None:
 def test_nothing_is_judged_where_requests_were_lost() -> None:
     [case] = planned()
     whole = lived(case)
-    part = simulate(case.workload.head(290), case.scenario.system, warmup=20, longest_leap=1)
+    part = simulate(case.workload.head(430), case.scenario.system, warmup=20, longest_leap=1)
     found = compared(case, runs(case, [*whole, part]), "made-up", None)
     assert {figure.why for figure in found.verdicts().values()} == {"10 requests were not answered"}
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_compared_again_says_why(tmp_path: Path) -> None:
         ("mean = 60", "mean = 50", "other prompt_tokens"),
         ("rate = 20.0", "rate = 30.0", "other arrivals"),
         ('"thread"', '"process"', "live.clients = 'thread', not 'process'"),
-        ("requests = 300", "requests = 200", "other prompt_tokens, other output_tokens, other arrivals"),
+        ("requests = 440", "requests = 200", "other prompt_tokens, other output_tokens, other arrivals"),
         ("[system]", "[system]\nmax_context_tokens = 2048", "system.max_context_tokens = None, not 2048"),
     ],
 )

@@ -49,8 +49,8 @@ def test_the_table_fits_80_letters() -> None:
 
 
 def test_a_label_without_its_load_gets_it() -> None:
-    assert "scene: continuous(max_seqs=8), load 0.95, 3 x 280 requests" in _shown(cell(planned("load = [0.95]")[0]))
-    assert "scene: load=0.5, 3 x 280 requests" in _shown(cell(planned("load = [0.5, 0.6]")[0]))
+    assert "scene: continuous(max_seqs=8), load 0.95, 3 x 420 requests" in _shown(cell(planned("load = [0.95]")[0]))
+    assert "scene: load=0.5, 3 x 420 requests" in _shown(cell(planned("load = [0.5, 0.6]")[0]))
 
 
 def test_what_is_not_judged_is_in_parentheses() -> None:
@@ -60,10 +60,18 @@ def test_what_is_not_judged_is_in_parentheses() -> None:
 
 def test_figures_reached_thanks_to_the_noise_floor_alone_are_counted_apart() -> None:
     plain = cell(planned("load = [0.5]")[0])
-    noisy = _with(plain, "mean", error=-0.25, spread=0.2)
-    assert counts([plain]) == "6 reached, 0 MISSED, 2 not judged"
-    assert counts([noisy]) == "6 reached (1 thanks to the noise floor), 0 MISSED, 2 not judged"
-    assert "-25.0 ±20.0~" in _shown(noisy)
+    noisy = _with(plain, "mean", error=-0.10, spread=0.07)
+    assert counts([plain]) == "6 reached, 0 MISSED, 0 not told apart, 2 not judged"
+    assert counts([noisy]) == "6 reached (1 thanks to the noise floor), 0 MISSED, 0 not told apart, 2 not judged"
+    assert "-10.0 ±7.0~" in _shown(noisy)
+
+
+def test_figures_that_scatter_too_widely_are_counted_apart_and_are_never_the_worst() -> None:
+    plain = cell(planned("load = [0.5]")[0])
+    wide = _with(plain, "mean", verdict="not told apart", error=-0.9, spread=0.08)
+    assert counts([wide]) == "5 reached, 0 MISSED, 1 not told apart, 2 not judged"
+    assert "-90.0 ±8.0?" in _shown(wide)
+    assert "response mean" not in summary([wide])
 
 
 def test_the_worst_is_the_one_that_is_farthest_beyond_what_is_allowed() -> None:
@@ -94,8 +102,8 @@ def test_runs_of_a_version_that_kept_less_are_said_to_be_unknown() -> None:
     old = msgspec.structs.replace(well, plans=None, differing_plans=None, stolen=None)
     assert "; plans of 1 cells not replayed." in summary([old])
     assert "; all 1,000 plans alike in replay, plans of 2 cells not replayed." in summary([well, old, old])
-    assert "280 requests, 1.2 % stolen\n" in _shown(well)
-    assert "280 requests\n" in _shown(old)
+    assert "420 requests, 1.2 % stolen\n" in _shown(well)
+    assert "420 requests\n" in _shown(old)
 
 
 def test_another_machine_is_said() -> None:
