@@ -76,9 +76,10 @@ class SleepExecutor:
         return [Emitted(now_ns(), requests, tokens)]
 
     def end(self, requests: Sequence[int]) -> None:
-        """These requests leave the device."""
+        """These requests leave the device; a step that has begun with nobody else is of no account."""
         for request in requests:
             del self._left[request], self._emitted[request]
+        self._begun = self._begun and 0 in self._left.values()
 
     def describe(self) -> Mapping[str, str]:
         """That nothing runs here."""

@@ -47,6 +47,7 @@ class Strict(SleepExecutor):
         super().__init__(*args, **more)
         self.begun: dict[int, list[int]] = {}
         self.steps = 0
+        self.leaving: set[int] = set()
         self.deeds: dict[int, Callable[[], object]] = {}
 
     def begin(self, request: int, prompt: Tokens) -> None:
@@ -59,9 +60,15 @@ class Strict(SleepExecutor):
         assert decoding == work.decode_rows + work.held_rows
         assert len(chunks) == work.prefill_rows
         assert len(self._left) >= decoding + len(chunks)
+        assert not self.leaving & self._left.keys()
         super().launch(chunks, work)
         self.steps += 1
         self.deeds.get(self.steps, lambda: None)()
+
+    def ahead(self, leaving: Sequence[int]) -> None:
+        assert self._left.keys() >= set(leaving)
+        self.leaving = set(leaving)
+        super().ahead(leaving)
 
     @property
     def empty(self) -> bool:

@@ -88,3 +88,20 @@ def test_noise_is_drawn_from_the_seed() -> None:
 
 def test_it_says_that_nothing_runs() -> None:
     assert SleepExecutor(QUICK).describe() == {"runner": "sleep", "model": "none", "gpu": "none"}
+
+
+def test_a_step_that_had_begun_with_who_went_away_shortens_nobody_s() -> None:
+    """The device has been free since, for longer than a step."""
+    executor = SleepExecutor(Affine(base_s=0.005))
+    executor.begin(0, np.zeros(1, np.int64))
+    executor.launch([(0, 1)], DECODE)
+    executor.ahead(())
+    [first] = executor.collect(lambda: False)
+    executor.end([0])
+    executor.begin(1, np.zeros(1, np.int64))
+    while now_ns() < first.end_ns + 6_000_000:
+        pass
+    begin = now_ns()
+    executor.launch([(1, 1)], DECODE)
+    [second] = executor.collect(lambda: False)
+    assert second.end_ns - begin >= 5_000_000
