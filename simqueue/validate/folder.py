@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from simqueue import folders
@@ -57,11 +57,21 @@ def merged(before: Validation, cells: Iterable[Cell], files: Collection[str] = (
     return Validation(cells=tuple({cell.name: cell for cell in (*others, *cells)}.values()))
 
 
-def keep(results: Sequence[Result], folder: Path, name: str) -> None:
-    """Write the live runs of a cell in the place of former ones. Raises OutputError."""
-    shutil.rmtree(_of(folder, name), ignore_errors=True)
-    for repeat, result in enumerate(results):
-        result.save(_of(folder, name) / str(repeat))
+def keep(results: Iterable[Result], folder: Path, name: str) -> None:
+    """Write the live runs of a cell, aside first and then in the place of former ones. Raises OutputError."""
+    place = _of(folder, name)
+    new, old = (place.with_name(f"{_ASIDE}{os.getpid()}-{age}") for age in ("new", "old"))
+    try:
+        for repeat, result in enumerate(results):
+            result.save(new / str(repeat))
+        if place.exists():
+            place.rename(old)
+        new.rename(place)
+    except OSError as error:
+        raise OutputError(f"{place}: cannot be written ({error.strerror}): give another folder") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def runs_of(folder: Path, name: str) -> list[Result]:

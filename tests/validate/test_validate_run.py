@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from profiles import measured
 from rehearsals import HERE, SCENARIO, cell, lived, planned, quiet, runs
 
-from simqueue import simulate
+from simqueue import Result, simulate
 from simqueue.errors import OutputError, ProfileError
 from simqueue.live.executor import Executor
 from simqueue.profile import Profile
@@ -121,6 +122,24 @@ def _kept(case: Case, factor: float, into: Path) -> Validation:
     results = lived(case, factor)
     folder.keep(results, into, case.name)
     return Validation(cells=(compared(case, runs(case, results), "made-up", None),))
+
+
+def test_former_runs_stay_until_the_new_ones_are_written(tmp_path: Path) -> None:
+    case = planned(LOADS)[0]
+    folder.keep(lived(case, 1.0, 3), tmp_path, case.name)
+    [kept] = (tmp_path / folder.RUNS).iterdir()
+    lengths = [len(result.leaps["start"]) for result in folder.runs_of(tmp_path, case.name)]
+
+    def stopped() -> Iterator[Result]:
+        yield from lived(case, 1.1, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.keep(stopped(), tmp_path, case.name)
+    assert [len(result.leaps["start"]) for result in folder.runs_of(tmp_path, case.name)] == lengths
+    folder.keep(lived(case, 1.1, 2), tmp_path, case.name)
+    assert len(folder.runs_of(tmp_path, case.name)) == 2
+    assert list((tmp_path / folder.RUNS).iterdir()) == [kept]
 
 
 def test_comparing_again_gives_the_same(tmp_path: Path) -> None:
