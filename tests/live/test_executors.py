@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from calibration.check import agreement, serve  # noqa: E402
+from simqueue import Affine, Continuous, Static, System, Workload  # noqa: E402
 from simqueue.errors import ConfigError, DeviceError  # noqa: E402
 from simqueue.live.device import make, text  # noqa: E402
 from simqueue.live.device.buckets import Buckets, buckets  # noqa: E402
@@ -23,6 +26,8 @@ from simqueue.live.device.naive import NaiveExecutor  # noqa: E402
 from simqueue.live.device.reference import generate  # noqa: E402
 from simqueue.live.device.slots import Slots  # noqa: E402
 from simqueue.live.device.static import StaticModel  # noqa: E402
+from simqueue.live.serve import RunError  # noqa: E402
+from simqueue.live.serve import serve as live  # noqa: E402
 from simqueue.plan import Work  # noqa: E402
 
 KINDS = make.KINDS
@@ -245,6 +250,38 @@ def test_rows_begun_and_ended_together_run_on_the_graph_executor(loaded, expecte
     assert [each[1] for each in tokens] == generate(loaded, prompts[1], 41)[0]
     executor.end([8, 1])
     assert len(executor._slots) == 0
+
+
+@pytest.mark.parametrize("stops", ["run", "wait", None], ids=["launching", "waiting", "ctrl-c"])
+@pytest.mark.parametrize("policy", [Continuous(ROWS), Continuous(ROWS, 16), Static(4)], ids=repr)
+def test_after_a_run_that_stopped_in_the_middle_the_next_one_is_as_ever(loaded, expected, policy, stops, monkeypatch):
+    """The next step has begun when the one under way is the last, or fails; or it fails as it begins."""
+    prompts, answers = expected
+    executor, calls = executor_of("graph", loaded), 0
+    work = Workload.from_columns(np.zeros(len(prompts)), list(map(len, prompts)), [OUTPUT] * len(prompts))
+    system = System(policy, Affine(base_s=1.0))
+    inner = getattr(executor._model, stops or "wait")
+
+    def stopping(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 40:
+            if stops:
+                raise DeviceError("boom")
+            os.kill(os.getpid(), signal.SIGINT)
+        return inner(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor._model, stops or "wait", stopping)
+        if stops:
+            with pytest.raises(RunError, match="boom"):
+                live(work, system, executor, clients="thread", prompts=prompts)
+        else:
+            assert live(work, system, executor, clients="thread", prompts=prompts).interrupted
+    assert len(executor._slots) == 0
+    again = live(work, system, executor, clients="thread", prompts=prompts)
+    assert again.outcomes["completed"] == len(prompts)
+    agree(answers, again.answers)
 
 
 @pytest.mark.parametrize("kind", KINDS)
