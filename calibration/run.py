@@ -83,21 +83,26 @@ class Plan:
 
 def calibrate(plan: Plan, executor: Stepper | None = None) -> Profile | None:
     """Measure cells and then serving runs, and write ``out/name.csv``, ``out/name-serving.csv`` and ``out/name.json``;
-    None if it was stopped before every cell was measured.
+    None if there was no time to measure every cell.
 
     Files of samples that are there already are continued. ``executor`` is one of this plan, if there is one already.
+
+    Raises:
+        ConfigError: the model has a smaller window, or there is no such model or device.
+        KeyboardInterrupt: it was stopped; what was measured is written.
     """
     deadline = time.monotonic() + 60 * plan.minutes - _FIT_S
     loaded = executor.loaded if executor else load(plan.model, plan.dtype, plan.device)
-    if loaded.window < plan.max_context:
-        raise ConfigError(
-            f"max context = {plan.max_context}: model {plan.model} has a window of {loaded.window} tokens"
-        )
+    loaded.check_window(plan.max_context)
     header = _header(plan, loaded)
     log(f"{header['model']} ({header['weights']} weights, {header['dtype']}) on {header['gpu']}, {header['attention']}")
     recorder = Recorder(plan.out / f"{plan.name}.csv", header)
     try:
         _measure(plan, executor or loaded, header, recorder, deadline)
+    except KeyboardInterrupt:
+        log(f"stopped; what was measured is in {plan.out}, and the same command goes on from there")
+        _finish(plan, header, recorder)
+        raise
     finally:
         recorder.close()
     return _finish(plan, header, recorder)
@@ -106,17 +111,14 @@ def calibrate(plan: Plan, executor: Stepper | None = None) -> Profile | None:
 def _measure(plan: Plan, what: Stepper | Loaded, header: dict[str, str], recorder: Recorder, deadline: float) -> None:
     cells = cells_of(header)
     cells_end = deadline - _SERVING * (deadline - time.monotonic())
-    try:
-        with _bar(cells_end) as tell:
-            executor = _executor(plan, what, tell) if isinstance(what, Loaded) else what
-            measure(executor, cells, recorder, cells_end, tell)
-        left = len(unknown(cells, recorder.samples))
-        log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
-        serving_s = deadline - max(cells_end, time.monotonic())
-        if serving_s > 0 and all(cell in recorder.samples for cell in cells):
-            _serve(plan, executor, header, recorder, serving_s)
-    except KeyboardInterrupt:
-        log(f"stopped; what was measured is in {plan.out}, and the same command goes on from there")
+    with _bar(cells_end) as tell:
+        executor = _executor(plan, what, tell) if isinstance(what, Loaded) else what
+        measure(executor, cells, recorder, cells_end, tell)
+    left = len(unknown(cells, recorder.samples))
+    log(f"{len(cells) - left} of {len(cells)} medians are known to 1 %")
+    serving_s = deadline - max(cells_end, time.monotonic())
+    if serving_s > 0 and all(cell in recorder.samples for cell in cells):
+        _serve(plan, executor, header, recorder, serving_s)
 
 
 def _serve(plan: Plan, executor: Stepper, header: dict[str, str], recorder: Recorder, seconds: float) -> None:

@@ -108,6 +108,7 @@ def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path
 
     errors = interrupted(tmp_path, *_TINY, "--max-rows", "32", "--max-context", "256", "--minutes", "3")
     assert "stopped; what was measured is in ., and the same command goes on from there" in errors
+    assert errors.endswith("simqueue: interrupted\n")
     assert "cells are measured, too few for a profile" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "t.json").exists()
@@ -130,5 +131,5 @@ def interrupted(cwd, *arguments):
                 running.send_signal(signal.SIGINT)
                 break
         lines += running.stderr
-        assert running.wait(30) == 3
+        assert running.wait(30) == 130
     return "".join(lines)
