@@ -16,6 +16,13 @@ def at_least(where: str, key: str, value: int, least: int) -> None:
         raise ConfigError(f"{where}: {key} = {value} must be at least {least}")
 
 
+def within(where: str, key: str, value: int, least: int, most: int) -> None:
+    """Refuse an integer below ``least`` or above ``most``."""
+    at_least(where, key, value, least)
+    if value > most:
+        raise ConfigError(f"{where}: {key} = {value} must be at most {most}")
+
+
 def seconds(where: str, key: str, value: float, *, infinite: bool = False) -> None:
     """Refuse a duration that is negative, NaN, or infinite where that means nothing."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
-from simqueue.checks import at_least, one_of
+from simqueue.checks import one_of, within
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.live.crowd import Where
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Kind = Literal["graph", "eager", "naive", "sleep"]
 Dtype = Literal["bf16", "fp32"]
 Device = Literal["cuda", "cpu"]
+# Of rows, and of tokens in one: beyond all devices.
+_MOST = 1 << 20
 
 
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,8 +50,8 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for key, allowed in (("executor", Kind), ("dtype", Dtype), ("device", Device), ("clients", Where)):
             one_of("live", key, getattr(self, key), get_args(allowed))
-        at_least("live", "max_rows", self.max_rows, 1)
-        at_least("live", "max_context", self.max_context, 32)
+        within("live", "max_rows", self.max_rows, 1, _MOST)
+        within("live", "max_context", self.max_context, 32, _MOST)
 
 
 def open_executor(live: Live, system: System, seed: int = 0) -> Executor:

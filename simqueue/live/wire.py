@@ -42,9 +42,7 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
 
 
 class Bye(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
-    """The client expects nothing any more. ``account`` is its own record of what it saw, for whoever started it."""
-
-    account: bytes = b""
+    """The client expects nothing any more."""
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):

@@ -192,6 +192,7 @@ def test_the_clients_are_of_the_same_code_as_the_server(scenario, tmp_path, by):
         (('executor = "sleep"', 'executor = "slep"'), "live.executor = 'slep' is unknown"),
         (("[live]\n" + 'executor = "sleep"\n', ""), "the table [live] is missing"),
         (('executor = "sleep"', 'executor = "sleep"\nmax_context = 8'), "max_context = 8 must be at least 32"),
+        (('executor = "sleep"', 'executor = "eager"\nmax_rows = 9999999999'), "max_rows = 9999999999 must be at most"),
         (
             ('executor = "sleep"', 'executor = "sleep"\nmax_rows = 2'),
             "system.policy.max_seqs = 8 is more requests than the executor has rows (live.max_rows = 2)",

@@ -347,6 +347,11 @@ def test_what_cannot_be_run_is_refused(loaded, kind):
         executor.begin(9, np.array([1]))
 
 
+def test_too_many_rows_for_the_memory_are_refused(loaded):
+    with pytest.raises(DeviceError, match=f"a batch of {1 << 45} rows of 64 tokens does not fit"):
+        make.around(loaded, "eager", 1 << 45, 64)
+
+
 def test_too_little_memory_names_the_batch_and_what_fits(loaded):
     """2 ** 47 bytes are more than a process can address."""
     with pytest.raises(DeviceError, match=r"200000000 rows of 1024 tokens does not fit .* about [1-9]\d* rows of that"):
@@ -359,8 +364,17 @@ def test_too_little_memory_names_the_batch_and_what_fits(loaded):
         (("magic", "tiny", "fp32", "cpu", 2, 64), "executor = 'magic' is not one of graph, eager, naive"),
         (("eager", "tiny", "fp8", "cpu", 2, 64), "dtype = 'fp8' is not one of bf16, fp32"),
         (("eager", "tiny", "fp32", "tpu", 2, 64), "device = 'tpu' is not one of cuda, cpu"),
-        (("eager", "tiny", "fp32", "cpu", 2, 4096), "max context = 4096: model tiny has a window of 1024 tokens"),
-        (("eager", "no/such/folder", "fp32", "cpu", 2, 64), "model no/such/folder: cannot be loaded"),
+        (
+            ("eager", "tiny", "fp32", "cpu", 2, 4096),
+            r"max context = 4096: .* window of 1024 tokens: .*live\.max_context",
+        ),
+        (
+            ("eager", "no/such/folder", "fp32", "cpu", 2, 64),
+            r"model = 'no/such/folder': there is no such .*live\.model",
+        ),
+        (("eager", "nosuch", "fp32", "cpu", 2, 64), "model = 'nosuch': there is no such folder: give gpt2, tiny, or a"),
+        (("eager", "", "fp32", "cpu", 2, 64), "model = '': there is no such folder"),
+        (("eager", ".", "fp32", "cpu", 2, 64), r"model = '\.': the folder holds no causal language model"),
     ],
 )
 def test_an_executor_that_cannot_be_is_refused(arguments, message):
@@ -370,7 +384,9 @@ def test_an_executor_that_cannot_be_is_refused(arguments, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_a_clear_refusal():
-    with pytest.raises(ConfigError, match="device cuda: there is no GPU that torch can use"):
+    with pytest.raises(
+        ConfigError, match=r"there is no GPU .*--set live\.device=cpu --set live\.model=tiny --set live\.dtype=fp32"
+    ):
         make.executor("graph", "tiny", "bf16", "cuda", 2, 64)
 
 

@@ -42,7 +42,8 @@ class EagerExecutor:
         self._device, self._keyword = loaded.device, loaded.cache_keyword
         self._prompts: dict[int, Tokens] = {}
         self._rows: dict[int, int] = {}
-        self._received = torch.zeros(max_rows, dtype=torch.int64, pin_memory=self.clock.cuda)
+        with fitting(loaded, max_rows, window):
+            self._received = torch.zeros(max_rows, dtype=torch.int64, pin_memory=self.clock.cuda)
         self._cache: Any = None
         self._next: Any = None
         self._mask: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ TINY: dict[str, Any] = {
     "eos_token_id": None,
 }
 _SECONDS_TO_REACH_HUB = 5.0
+_NOT_THERE = (OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Loaded:
     def cache_keyword(self) -> str:
         """What ``forward`` calls the cache: transformers renamed it in 5.2x."""
         return "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
+
+    def check_window(self, max_context: int) -> None:
+        """Refuse rows of more tokens than the model has positions for."""
+        if max_context > self.window:
+            raise ConfigError(
+                f"max context = {max_context}: model {self.source} has a window of {self.window} tokens: ask for no "
+                "more (live.max_context in a scenario, --max-context otherwise)"
+            )
 
     def copy(self) -> Any:
         """The model's modules again, on the same weights: what is changed in one copy does not show in another."""
@@ -82,7 +92,8 @@ def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) ->
         torch.set_num_threads(1)
     elif not torch.cuda.is_available():
         raise ConfigError(
-            f"device {device}: there is no GPU that torch can use; with --device cpu, --model tiny is quick"
+            f"device {device}: there is no GPU that torch can use; without one, a tiny model is quick (for a scenario "
+            "--set live.device=cpu --set live.model=tiny --set live.dtype=fp32, otherwise --device cpu --model tiny)"
         )
     model, weights = _weights(name, initializer_range)
     model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
@@ -95,22 +106,34 @@ def _weights(name: str, initializer_range: float) -> tuple[Any, str]:
     if name == "tiny":
         return GPT2LMHeadModel(GPT2Config(**TINY, initializer_range=initializer_range)), "random"
     if name != "gpt2":
-        return _pretrained(name, local_files_only=True), f"pretrained ({name})"
+        return _folder(name), f"pretrained ({name})"
     if not _hub_answers():
         hub.HF_HUB_OFFLINE = True  # what is on this disk is still found
     try:
-        return _pretrained("gpt2", local_files_only=False), "pretrained (gpt2)"
-    except ConfigError as error:
-        log(f"no pretrained weights: {str(error)[:120]}")
+        return AutoModelForCausalLM.from_pretrained("gpt2"), "pretrained (gpt2)"
+    except _NOT_THERE as error:
+        log(f"no pretrained weights: {_first_line(error)[:120]}")
     log("using random weights in the same architecture; the cost of a step does not depend on them")
     return GPT2LMHeadModel(GPT2Config(initializer_range=initializer_range)), "random"
 
 
-def _pretrained(name: str, *, local_files_only: bool) -> Any:
+def _folder(name: str) -> Any:
+    """What is on this disk; the hub is not asked."""
     try:
-        return AutoModelForCausalLM.from_pretrained(name, local_files_only=local_files_only)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+        return AutoModelForCausalLM.from_pretrained(name, local_files_only=True)
+    except _NOT_THERE as error:
+        if os.path.isdir(name):
+            why = f"the folder holds no causal language model that can be loaded ({_first_line(error)})"
+        else:
+            why = "there is no such folder"
+        raise ConfigError(
+            f"model = {name!r}: {why}: give gpt2, tiny, or a folder with a Hugging Face causal language model "
+            "(live.model in a scenario, --model otherwise)"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _hub_answers() -> bool:

@@ -28,8 +28,7 @@ def executor(kind: str, model: str, dtype: str, device: str, max_rows: int, max_
 
 def around(loaded: Loaded, kind: str, max_rows: int, max_context: int) -> Device:
     """An executor of that kind around a loaded model."""
-    if max_context > loaded.window:
-        raise ConfigError(f"max context = {max_context}: model {loaded.source} has a window of {loaded.window} tokens")
+    loaded.check_window(max_context)
     if kind == "naive":
         return NaiveExecutor(loaded, max_rows, max_context)
     if kind == "eager":
