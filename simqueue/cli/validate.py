@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from calibration import run
     from simqueue.live.executor import Executor
+    from simqueue.testbed import Live
     from simqueue.validate.cells import Case
     from simqueue.validate.record import Cell, Validation
     from simqueue.validate.run import Failure
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Tables = dict[Path, dict[str, Any]]
 _MISSED, _INTERRUPTED = 1, 130
 _CALIBRATION_MINUTES = 4.0
+_CALIBRATED = ("graph", "eager")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,13 +54,21 @@ def validate(
     Cells that --out has already are not run again. Exits with 1 if a target is missed, a fresh engine plans otherwise
     than the live one did, or a cell fails.
     """
+    from simqueue.errors import ConfigError
     from simqueue.validate import folder
     from simqueue.validate.cells import cases, tables
 
+    if calibrate and recompare:
+        raise ConfigError(
+            "--calibrate and --recompare: a cost that is measured now is not of the machine as it was in the kept "
+            "runs: leave out one of them"
+        )
     read = tables(files, overrides or ())
     before = folder.read(out)
-    if calibrate and not dry_run:
-        _calibrate(read, out)
+    if calibrate:
+        _calibrate(read, out, only_look=dry_run)
+    else:
+        _refuse_missing(read, recompare)
     planned = cases(read)
     _announce(planned, repeats, listed=dry_run)
     if dry_run:
@@ -81,10 +90,29 @@ def validate(
     _report(validation, outcomes, out)
 
 
-def _calibrate(read: Tables, out: Path) -> None:
-    """Measure what each [live] table runs, and put the profile in the place of the scenario's cost."""
+def _calibrate(read: Tables, out: Path, *, only_look: bool) -> None:
+    """Measure what each [live] table runs, and put the profile in the place of the scenario's cost; or only say what
+    is to be measured. Raises typer.Exit if the cells cannot be told before."""
+    lives = {path: _live(path, table) for path, table in read.items()}
+    for profile, live in {_profile(live, out): live for live in lives.values()}.items():
+        if not _whole(profile):
+            _tell_missing(profile) if only_look else _make(profile, live)
+    for path, live in lives.items():
+        if _whole(profile := _profile(live, out)):
+            cost = {"kind": "profile", "path": str(profile.absolute())}
+            read[path]["system"] = {**_system(read[path]), "cost": cost}
+    if only_look and any(_missing_profile(path, table) for path, table in read.items()):
+        typer.echo("the cells are known once that is measured: leave out --dry-run")
+        raise typer.Exit
+
+
+def _tell_missing(profile: Path) -> None:
+    typer.echo(f"{profile}: is to be measured first, about {_CALIBRATION_MINUTES:g} minutes")
+
+
+def _make(profile: Path, live: Live) -> None:
+    """Measure it to the end. Raises typer.Exit(1) if the time was too short."""
     from simqueue.errors import ConfigError
-    from simqueue.tables import require_table
 
     try:
         from calibration import run
@@ -92,41 +120,74 @@ def _calibrate(read: Tables, out: Path) -> None:
         if (error.name or "").split(".")[0] not in ("torch", "transformers"):
             raise
         raise ConfigError(f"--calibrate needs {error.name}: pip install 'simqueue[gpu]'") from None
-    plans = {path: run.Plan(**_to_measure(table, out)) for path, table in read.items()}
-    for plan in dict.fromkeys(plans.values()):
-        if not (_whole(plan) or (run.calibrate(plan) and _whole(plan))):
-            typer.echo("simqueue: the calibration is not whole: the same command goes on from there", err=True)
-            raise typer.Exit(_MISSED)
-    for path, plan in plans.items():
-        system = require_table(read[path].get("system", {}), "system", "[system] and keys below it")
-        read[path]["system"] = {**system, "cost": {"kind": "profile", "path": str(_profile(plan).absolute())}}
+    measured = {name: getattr(live, name) for name in ("model", "dtype", "device", "max_rows", "max_context")}
+    plan = run.Plan(
+        **measured, runner=live.executor, out=profile.parent, name=profile.stem, minutes=_CALIBRATION_MINUTES
+    )
+    if run.calibrate(plan) is None or not _whole(profile):
+        typer.echo("simqueue: the calibration is not whole: the same command goes on from there", err=True)
+        raise typer.Exit(_MISSED)
 
 
-def _profile(plan: run.Plan) -> Path:
-    return plan.out / f"{plan.name}.json"
-
-
-def _whole(plan: run.Plan) -> bool:
+def _whole(profile: Path) -> bool:
     """Whether a calibration was made, in this folder before or just now, to the end."""
     from simqueue.profile import load_profile
 
-    return _profile(plan).is_file() and load_profile(_profile(plan)).serving is not None
+    return profile.is_file() and load_profile(profile).serving is not None
 
 
-def _to_measure(table: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The fields of a calibration's plan."""
+def _live(path: Path, table: dict[str, Any]) -> Live:
+    """What a scenario runs. Raises ConfigError if it cannot be calibrated."""
+    from simqueue.errors import ConfigError
     from simqueue.tables import convert, require_table
     from simqueue.testbed import Live
-    from simqueue.validate.folder import PROFILES
 
     live = convert(Live, require_table(table["live"], "live", "[live]"), "live")
-    return {
-        **{name: getattr(live, name) for name in ("model", "dtype", "device", "max_rows", "max_context")},
-        "runner": live.executor,
-        "out": out / PROFILES,
-        "name": f"{Path(live.model).name}-{live.device}-{live.dtype}-{live.executor}",
-        "minutes": _CALIBRATION_MINUTES,
-    }
+    if live.executor not in _CALIBRATED:
+        raise ConfigError(
+            f'{path}: live.executor = "{live.executor}" cannot be calibrated, only {" and ".join(_CALIBRATED)}: leave '
+            "out --calibrate, or set another executor"
+        )
+    return live
+
+
+def _profile(live: Live, out: Path) -> Path:
+    """Where its profile is: whatever else runs has a profile of its own."""
+    from simqueue.validate.folder import PROFILES
+    from simqueue.validate.machine import digest
+
+    place = Path(live.model)
+    # Two folders may have one name.
+    model = f"{place.name}-{digest(str(place.resolve()))[:6]}" if place.is_dir() else place.name
+    size = f"{live.max_rows}x{live.max_context}"
+    return out / PROFILES / f"{model}-{live.device}-{live.dtype}-{live.executor}-{size}.json"
+
+
+def _refuse_missing(read: Tables, recompare: bool) -> None:
+    """Refuse scenarios that wait for a profile, with what makes one. Raises ConfigError."""
+    from simqueue.errors import ConfigError
+
+    for path, table in read.items():
+        if missing := _missing_profile(path, table):
+            add = "" if recompare else "add --calibrate, which measures one, or "
+            raise ConfigError(
+                f"{path}: system.cost.path: there is no profile {missing}: {add}give the path of one (--set "
+                "system.cost.path=/.../profile.json)"
+            )
+
+
+def _missing_profile(path: Path, table: dict[str, Any]) -> Path | None:
+    """The file that a scenario's cost should be read from, if it is not there."""
+    cost = _system(table).get("cost")
+    named = cost.get("path") if isinstance(cost, dict) else None
+    place = path.parent / named if isinstance(named, str) else None
+    return place if place and not place.exists() else None
+
+
+def _system(table: dict[str, Any]) -> dict[str, Any]:
+    from simqueue.tables import require_table
+
+    return require_table(table.get("system", {}), "system", "[system] and keys below it")
 
 
 def _announce(planned: Sequence[Case], repeats: int, *, listed: bool) -> None:

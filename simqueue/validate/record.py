@@ -176,7 +176,10 @@ def decode(raw: bytes, path: Path) -> Validation:
             raise OutputError(f"{path}: schema {version}, but this simqueue reads {SCHEMA}: validate in another folder")
         return msgspec.json.decode(raw, type=Validation)
     except msgspec.MsgspecError as error:
-        raise OutputError(f"{path}: is no validation of simqueue ({error}): give another folder") from None
+        raise OutputError(
+            f"{path}: is no validation of simqueue, or not whole ({error}): restore it, or move it away, after which "
+            "all runs live again (the runs beside it can still be read), or give another folder"
+        ) from None
 
 
 def digits(value: float) -> float:

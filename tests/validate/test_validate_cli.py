@@ -280,13 +280,93 @@ def test_a_real_model_with_a_cost_of_another_machine_is_compared_if_asked_for(tm
     assert found.differing_plans == 0
 
 
+def _calibrated(place: Path) -> None:
+    """A profile that a calibration may have left there."""
+    made = measured((1,), (1, 511), ((1, 1),), (1, 256), (((1, 1), (1, 1)),), "linear", 0, 1e-3).profile
+    save_profile(msgspec.structs.replace(made, runner="eager", serving=serving()), place)
+
+
 def test_a_calibration_that_the_folder_has_is_not_made_again(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = tmp_path / "out"
-    made = measured((1,), (1, 511), ((1, 1),), (1, 256), (((1, 1), (1, 1)),), "linear", 0, 1e-3).profile
-    whole = msgspec.structs.replace(made, runner="eager", serving=serving())
-    save_profile(whole, out / "profiles" / "tiny-cpu-fp32-eager.json")
+    _calibrated(out / "profiles" / "tiny-cpu-fp32-eager-128x1024.json")
     done = _validate(_tiny(tmp_path), "--out", out, "--calibrate", "--set", "system.noise={ kind = 'none' }")
     assert done.returncode == 2
     assert "profile made-up does not describe what runs live (model made up, live gpt2-tiny" in done.stderr
-    assert [path.name for path in (out / "profiles").iterdir()] == ["tiny-cpu-fp32-eager.json"]
+    assert [path.name for path in (out / "profiles").iterdir()] == ["tiny-cpu-fp32-eager-128x1024.json"]
+
+
+def test_a_calibration_is_of_all_that_the_live_table_says(tmp_path: Path) -> None:
+    path, out = _tiny(tmp_path), tmp_path / "out"
+    _calibrated(out / "profiles" / "tiny-cpu-fp32-eager-128x1024.json")
+    looked = (path, "--out", out, "--calibrate", "--dry-run", "--set", "system.noise={ kind = 'none' }")
+    assert "is to be measured first" not in _validate(*looked).stdout
+    names = set()
+    models = [tmp_path / "a" / "mine", tmp_path / "b" / "mine"]
+    for place in models:
+        place.mkdir(parents=True)
+    changes = ["max_rows=64", "max_context=512", "dtype=bf16", "executor=graph", *(f"model={m}" for m in models)]
+    for change in changes:
+        first = _validate(*looked, "--set", f"live.{change}").stdout.splitlines()[0]
+        assert first.endswith(".json: is to be measured first, about 4 minutes")
+        names.add(first)
+    assert len(names) == len(changes)
+    assert any("tiny-cpu-fp32-eager-64x1024.json" in name for name in names)
+
+
+def test_an_interrupted_calibration_exits_as_interrupted(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    command = [*SIMQUEUE, "validate", str(_tiny(tmp_path)), "--out", str(tmp_path / "out"), "--calibrate"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr
+        while "gpt2-tiny (random weights, float32)" not in next(process.stderr):
+            pass
+        # It says next that cells are measured.
+        next(process.stderr)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert said.endswith("simqueue: interrupted\n")
+    assert "Traceback" not in said
+
+
+# Options that do not go together, and files that are not there: each with what would do.
+
+
+WAITING = SHORT.replace('{ kind = "affine"', '{ kind = "profile", path = "none.json" } # ')
+
+
+@pytest.mark.parametrize("executor", ["sleep", "naive"])
+def test_what_cannot_be_calibrated_is_refused(executor: str, tmp_path: Path) -> None:
+    said = _refused(_write(tmp_path), "--out", tmp_path / "out", "--calibrate", "--set", f"live.executor={executor}")
+    assert f'scene.toml: live.executor = "{executor}" cannot be calibrated, only graph and eager: leave out' in said
+
+
+def test_kept_runs_are_not_compared_with_what_is_calibrated_now(tmp_path: Path) -> None:
+    said = _refused(_write(tmp_path), "--calibrate", "--recompare")
+    assert said.endswith("leave out one of them")
+
+
+def test_a_scenario_that_waits_for_a_profile_says_what_makes_one(tmp_path: Path) -> None:
+    path, out = _write(tmp_path, WAITING), tmp_path / "out"
+    said = _refused(path, "--out", out)
+    assert (
+        f"{path}: system.cost.path: there is no profile {tmp_path}/none.json: add --calibrate, which measures" in said
+    )
+    assert "add --calibrate" not in _refused(path, "--out", out, "--recompare")
+    graph = ("--set", "live.executor=graph", "--set", "live.device=cpu")
+    done = _validate(path, "--out", out, "--calibrate", "--dry-run", *graph)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{out}/profiles/gpt2-cpu-bf16-graph-128x1024.json: is to be measured first, about 4 minutes",
+        "the cells are known once that is measured: leave out --dry-run",
+    ]
+
+
+def test_a_torn_file_says_what_to_do(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    (out / "validation.json").write_text('{"schema": 1, "cells": [\n{"file"')
+    said = _refused(_write(tmp_path), "--out", out)
+    assert "or not whole" in said
+    assert "move it away, after which all runs live again (the runs beside it can still be read)" in said
