@@ -259,16 +259,22 @@ def test_ctrl_c_while_clients_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_crowd_that_stalls_holds_up_nobody_and_loses_nothing() -> None:
     """It is stopped until more waits for it than its socket holds."""
-    seen = []
+    sent = []
 
-    def goes_on(crowds: list[Any], worker: Worker) -> None:
-        seen.append(worker._connections[0].waiting)
-        sends(0, signal.SIGCONT)(crowds, worker)
+    def stalls(crowds: list[Any], worker: Worker) -> None:
+        connection = worker._connections[0]
+        if not sent and len(connection.asked) == 6:
+            sent.append(signal.SIGSTOP)
+        elif sent == [signal.SIGSTOP] and connection.waiting:
+            sent.append(signal.SIGCONT)
+        else:
+            return
+        sends(0, sent[-1])(crowds, worker)
 
     jobs = [job(0, 6, [1500]), job(1, 6, [1200])]
-    deeds = {10: sends(0, signal.SIGSTOP), 1100: goes_on}
+    deeds = dict.fromkeys(range(1, 1500), stalls)
     run = day(jobs, Continuous(12), Strict(Affine(base_s=2e-5)), deeds)
-    assert seen[0] > 0
+    assert sent == [signal.SIGSTOP, signal.SIGCONT]
     for mine in (0, 1):
         run.assert_whole(mine)
     assert run.assert_counted(Continuous(12)) == {"completed": 12, "cancelled": 0, "failed": 0}
