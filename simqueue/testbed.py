@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
@@ -12,7 +14,7 @@ from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.live.crowd import Where
 from simqueue.live.serve import check_rows
-from simqueue.live.sleep import SleepExecutor
+from simqueue.live.sleep import NOWHERE, SleepExecutor
 from simqueue.sim.steps import spread_of
 from simqueue.system import System
 
@@ -67,13 +69,32 @@ def open_executor(live: Live, system: System, seed: int = 0) -> Executor:
         spread = spread_of(system.cost, system.noise)
         window = _window(system, live.max_context)
         return SleepExecutor(system.cost, spread, seed=seed, max_rows=live.max_rows, window=window)
+    made: Executor = _devices(live).executor(
+        live.executor, live.model, live.dtype, live.device, live.max_rows, live.max_context
+    )
+    return made
+
+
+def before_loading(live: Live) -> Mapping[str, str]:
+    """What `open_executor` will run on, as its ``describe`` says it but for the weights; nothing is loaded.
+
+    Raises:
+        ConfigError: torch is not installed, or there is no such device.
+    """
+    if live.executor == "sleep":
+        return NOWHERE
+    found: Mapping[str, str] = _devices(live).before_loading(live.executor, live.model, live.dtype, live.device)
+    return found
+
+
+def _devices(live: Live) -> ModuleType:
     try:
-        from simqueue.live.device.make import executor
+        from simqueue.live.device import make
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("torch", "transformers"):
             raise
         raise ConfigError(f"the {live.executor} executor needs {error.name}: pip install 'simqueue[gpu]'") from None
-    return executor(live.executor, live.model, live.dtype, live.device, live.max_rows, live.max_context)
+    return make
 
 
 def _window(system: System, most: int) -> int:

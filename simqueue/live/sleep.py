@@ -17,6 +17,8 @@ from simqueue.units import Grid, grid_for
 # The operating system wakes a sleeper this late, about; the rest is waited for awake.
 _OVERSLEPT_NS = 200_000
 VOCABULARY = 50_257
+# What runs, and on what.
+NOWHERE = {"runner": "sleep", "model": "none", "gpu": "none"}
 
 
 class SleepExecutor:
@@ -83,7 +85,7 @@ class SleepExecutor:
 
     def describe(self) -> Mapping[str, str]:
         """That nothing runs here."""
-        return {"runner": "sleep", "model": "none", "gpu": "none"}
+        return NOWHERE
 
 
 def token(request: int, position: int) -> int:

@@ -82,24 +82,34 @@ def load(name: str, dtype: str, device: str, initializer_range: float = 0.02) ->
     Raises:
         ConfigError: there is no such model, dtype or device here.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype = {dtype!r} is not one of {', '.join(DTYPES)}")
-    if device not in ("cuda", "cpu"):
-        raise ConfigError(f"device = {device!r} is not one of cuda, cpu")
+    check_device(dtype, device)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.manual_seed(0)
     if device == "cpu":
         torch.set_num_threads(1)
-    elif not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {device}: there is no GPU that torch can use; without one, a tiny model is quick (for a scenario "
-            "--set live.device=cpu --set live.model=tiny --set live.dtype=fp32, otherwise --device cpu --model tiny)"
-        )
     model, weights = _weights(name, initializer_range)
     model = model.to(device=torch.device(device), dtype=DTYPES[dtype]).eval()
     model.config.pad_token_id = None  # else transformers looks for padding in every batch, on the host
     model.config.eos_token_id = model.generation_config.eos_token_id = None  # the request says how long an answer is
-    return Loaded(model, "gpt2-tiny" if name == "tiny" else name.rstrip("/").rsplit("/", 1)[-1], weights, name)
+    return Loaded(model, name_of(name), weights, name)
+
+
+def name_of(source: str) -> str:
+    """What a model is called that is asked for so."""
+    return "gpt2-tiny" if source == "tiny" else source.rstrip("/").rsplit("/", 1)[-1]
+
+
+def check_device(dtype: str, device: str) -> None:
+    """Refuse a dtype or a device that there is not here. Raises ConfigError."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype = {dtype!r} is not one of {', '.join(DTYPES)}")
+    if device not in ("cuda", "cpu"):
+        raise ConfigError(f"device = {device!r} is not one of cuda, cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {device}: there is no GPU that torch can use; without one, a tiny model is quick (for a scenario "
+            "--set live.device=cpu --set live.model=tiny --set live.dtype=fp32, otherwise --device cpu --model tiny)"
+        )
 
 
 def _weights(name: str, initializer_range: float) -> tuple[Any, str]:

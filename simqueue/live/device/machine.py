@@ -14,14 +14,17 @@ from simqueue.live.device.load import Loaded
 
 def describe(loaded: Loaded, runner: str) -> dict[str, str]:
     """What runs, and on what, for the provenance of a profile or a result."""
-    device = loaded.device
+    return {**before_loading(runner, loaded.name, loaded.model.dtype, loaded.device), "weights": loaded.weights}
+
+
+def before_loading(runner: str, model: str, dtype: torch.dtype, device: torch.device) -> dict[str, str]:
+    """All of `describe` but where the weights come from."""
     cuda = device.type == "cuda"
     pinned = "cuDNN, planned once per captured launch" if runner == "graph" else "flash or memory-efficient; cuDNN off"
     return {
         "runner": runner,
-        "model": loaded.name,
-        "weights": loaded.weights,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "model": model,
+        "dtype": str(dtype).removeprefix("torch."),
         "gpu": torch.cuda.get_device_name(device) if cuda else "none",
         "driver": driver() if cuda else "none",
         "cpu": cpu(),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from simqueue.errors import ConfigError
+from simqueue.live.device import machine
 from simqueue.live.device.buckets import buckets
 from simqueue.live.device.eager import EagerExecutor
 from simqueue.live.device.graph import GraphExecutor
-from simqueue.live.device.load import Loaded, load
+from simqueue.live.device.load import DTYPES, Loaded, check_device, load, name_of
 from simqueue.live.device.naive import NaiveExecutor
 from simqueue.live.device.static import Progress
 
@@ -24,6 +27,12 @@ def executor(kind: str, model: str, dtype: str, device: str, max_rows: int, max_
     if kind not in KINDS:
         raise ConfigError(f"executor = {kind!r} is not one of {', '.join(KINDS)}")
     return around(load(model, dtype, device), kind, max_rows, max_context)
+
+
+def before_loading(kind: str, model: str, dtype: str, device: str) -> dict[str, str]:
+    """What the executor will say of itself (`describe`), but for the weights. Raises ConfigError as `executor` does."""
+    check_device(dtype, device)
+    return machine.before_loading(kind, name_of(model), DTYPES[dtype], torch.device(device))
 
 
 def around(loaded: Loaded, kind: str, max_rows: int, max_context: int) -> Device:
