@@ -248,6 +248,12 @@ def test_clients_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
         live(workload(3), Continuous(8), "process")
 
 
+def test_clients_that_do_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowding, "_READY_S", 0.0)
+    with pytest.raises(SimqueueError, match=r"^the client process is there, but has said nothing for 0 s"):
+        live(workload(3), Continuous(8), "process")
+
+
 def test_ctrl_c_while_clients_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
