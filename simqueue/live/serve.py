@@ -45,7 +45,7 @@ class Served:
     Attributes:
         result: the completed requests, as the simulator would give them. Further columns of its workload:
             ``sent_late_s`` (after the intended arrival), ``received_s`` (by the worker, after the intended arrival).
-        outcomes: how many requests were completed, cancelled, failed; the rest of the workload never reached the server.
+        outcomes: how many requests were completed, cancelled, failed; the rest never reached the server.
         answers: the tokens that each request's client read, by row of the workload.
         failed: by row, why.
         journal: every call to the engine, for `simqueue.live.journal.replay`.
