@@ -209,7 +209,7 @@ def _outcomes(
     planned: Sequence[Case], before: Validation, out: Path, repeats: int, other_machine: bool, recompare: bool
 ) -> Generator[Cell | Failure, None, None]:
     from simqueue.sweep.pool import pool
-    from simqueue.testbed import open_executor
+    from simqueue.testbed import before_loading, open_executor
     from simqueue.validate.run import Plan, compare_again, validate
 
     with pool(_cpus()) as processes:
@@ -217,7 +217,7 @@ def _outcomes(
         def executor(case: Case) -> Executor:
             return open_executor(case.live, case.scenario.system, case.scenario.run.seed)
 
-        plan = Plan(repeats, out, executor, processes, other_machine)
+        plan = Plan(repeats, out, lambda case: before_loading(case.live), executor, processes, other_machine)
         yield from (compare_again if recompare else validate)(planned, plan, before)
 
 

@@ -91,12 +91,18 @@ def scaled(cost: CostSpec, factor: float) -> CostSpec:
     Raises:
         ConfigError: the cost is neither affine nor measured.
     """
+    check_scalable(cost)
     if isinstance(cost, Affine):
         return Affine(*(factor * c for c in cost.coefficients()))
-    if not isinstance(cost, Measured):
-        raise ConfigError(f"cost {type(cost).__name__}: only an affine or a measured cost can be scaled")
+    assert isinstance(cost, Measured)
     fields = {name: getattr(cost, name) for name in cost.__struct_fields__}
     made = _Scaled(**fields, factor=factor)
     # The very profile, wherever it came from.
     made.__dict__["profile"] = cost.profile
     return made
+
+
+def check_scalable(cost: CostSpec) -> None:
+    """Refuse a cost that cannot be `scaled`. Raises ConfigError."""
+    if not isinstance(cost, Affine | Measured):
+        raise ConfigError(f"cost {type(cost).__name__}: only an affine or a measured cost can be scaled")

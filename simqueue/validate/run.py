@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from simqueue.validate import machine, runs
 from simqueue.validate.cells import Case
 from simqueue.validate.compare import SATURATION, compare, judge
 from simqueue.validate.measure import DRAWN, Array, measure, span_s
-from simqueue.validate.predict import Task, elasticity, predict
+from simqueue.validate.predict import Task, check_scalable, elasticity, predict
 from simqueue.validate.record import Cell, Curves, Figure, Validation, digits
 from simqueue.validate.runs import Runs
 from simqueue.validate.steps import steps
@@ -42,13 +43,15 @@ class Plan:
     Attributes:
         repeats: live runs of each cell.
         folder: where their columns are kept.
-        executor: makes what runs a case, and all others with its ``device``.
+        here: what a case, and all others with its ``device``, will run on (see `simqueue.testbed.before_loading`).
+        executor: makes what runs them.
         pool: processes to simulate in, or None for this one.
         other_machine: whether a cost that was measured elsewhere will do.
     """
 
     repeats: int
     folder: Path
+    here: Callable[[Case], Mapping[str, str]]
     executor: Callable[[Case], Executor]
     pool: Pool | None
     other_machine: bool
@@ -58,23 +61,48 @@ def validate(cases: Sequence[Case], plan: Plan, before: Validation) -> Iterator[
     """Each case in turn, as soon as it is compared; one that ``before`` has, with the same key, as it is there.
 
     Raises:
-        ProfileError: the cost was measured on another machine, and that was not asked for.
+        ProfileError: a cost was measured on another machine, and that was not asked for; nothing has run then.
+        ConfigError: a cost cannot be scaled, which the elasticities need, or there is no such device; nothing has run.
         SimqueueError: an executor cannot be made.
     """
-    known = {cell.key: cell for cell in before.cells}
+    known = {cell.name: cell for cell in before.cells}
+    devices = [(alike, plan.here(alike[0])) for alike in _by_device(cases)]
+    for alike, here in devices:
+        _check(alike, here, plan)
+    for alike, here in devices:
+        yield from _on_one_device(alike, here, plan, known)
+
+
+def _by_device(cases: Sequence[Case]) -> Iterator[list[Case]]:
     for _, alike in groupby(cases, key=lambda case: case.device):
-        yield from _on_one_device(list(alike), plan, known)
+        yield list(alike)
 
 
-def _on_one_device(cases: Sequence[Case], plan: Plan, known: Mapping[str, Cell]) -> Iterator[Cell | Failure]:
-    executor = plan.executor(cases[0])
-    here = executor.describe()
-    if not plan.other_machine:
-        for case in cases:
+def _check(cases: Sequence[Case], here: Mapping[str, str], plan: Plan) -> None:
+    for case in cases:
+        check_scalable(case.scenario.system.cost)
+        if not plan.other_machine:
             machine.refuse_foreign(case.scenario.system.cost, here)
-    keys = [key_of(case, plan.repeats, here) for case in cases]
-    for case, key in zip(cases, keys, strict=True):
-        yield known[key] if key in known else _live(case, key, executor, plan)
+
+
+def _on_one_device(
+    cases: Sequence[Case], here: Mapping[str, str], plan: Plan, known: Mapping[str, Cell]
+) -> Iterator[Cell | Failure]:
+    """The executor is made when the first cell needs it."""
+    executor = cache(lambda: plan.executor(cases[0]))
+    for case in cases:
+        cell = known.get(case.name)
+        if cell and _is_same(cell, case, here, plan.repeats):
+            yield cell
+        else:
+            key = key_of(case, plan.repeats, executor().describe())
+            yield _live(case, key, executor(), plan)
+
+
+def _is_same(cell: Cell, case: Case, here: Mapping[str, str], repeats: int) -> bool:
+    """Whether a cell is the very experiment; the weights of its model, which nothing here depends on, are its own."""
+    there: dict[str, str] = cell.provenance["machine"]
+    return here.items() <= there.items() and key_of(case, repeats, there) == cell.key
 
 
 def _live(case: Case, key: str, executor: Executor, plan: Plan) -> Cell | Failure:

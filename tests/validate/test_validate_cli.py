@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from profiles import measured, serving
-from rehearsals import SCENARIO
+from rehearsals import HERE, SCENARIO
 
 from simqueue.errors import ProfileError
+from simqueue.live.executor import Executor
 from simqueue.profile import save_profile
-from simqueue.testbed import open_executor
+from simqueue.testbed import before_loading, open_executor
 from simqueue.validate import folder
-from simqueue.validate.cells import cases, tables
+from simqueue.validate.cells import Case, cases, tables
 from simqueue.validate.compare import SATURATION
 from simqueue.validate.processors import processors
 from simqueue.validate.record import Validation
@@ -139,14 +141,14 @@ def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path
         assert process.wait(30) == 130
     assert folder.read(out) == before
     # One that fails.
-    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5]").returncode == 1
+    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5, 0.95]").returncode == 1
     assert folder.read(out) == before
     # Compared again are only some, of which one never ran.
     assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").returncode == 1
     assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.95"]
     # All of a file, and nothing failed.
-    _validate(*arguments, "--set", "sweep.load=[0.95]")
-    assert [cell.label for cell in folder.read(out).cells] == ["load=0.95"]
+    _validate(*arguments, "--set", "sweep.load=[0.95, 0.6]")
+    assert [cell.label for cell in folder.read(out).cells] == ["load=0.95", "load=0.6"]
 
 
 def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
@@ -258,10 +260,46 @@ def _tiny(place: Path) -> Path:
     return _write(place, text.replace('{ kind = "continuous", max_seqs = 8 }', '{ kind = "none" }'))
 
 
+def _plan(out: Path, repeats: int = 1) -> Plan:
+    """In which no executor can be made."""
+
+    def executor(case: Case) -> Executor:
+        raise AssertionError("nothing is to be loaded")
+
+    return Plan(repeats, out, lambda case: before_loading(case.live), executor, None, False)
+
+
+def test_what_is_known_before_loading_is_what_the_executor_says(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for path in (_tiny(tmp_path), _write(tmp_path, name="sleep.toml")):
+        case = cases(tables([path], ()))[0]
+        described = dict(open_executor(case.live, case.scenario.system).describe())
+        described.pop("weights", None)
+        assert before_loading(case.live) == described
+
+
+def test_a_folder_that_has_all_cells_loads_nothing(tmp_path: Path) -> None:
+    path, out = _write(tmp_path), tmp_path / "out"
+    _validate(path, "--out", out, "--repeats", "2")
+    before, planned = folder.read(out), cases(tables([path], ()))
+    assert tuple(validate(planned, _plan(out, 2), before)) == before.cells
+    for changed in (_plan(out, 3), replace(_plan(out, 2), here=lambda case: {**HERE, "gpu": "another"})):
+        with pytest.raises(AssertionError, match="nothing is to be loaded"):
+            next(validate(planned, changed, before))
+
+
+def test_all_devices_are_checked_before_any_runs(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    planned = cases(tables([_write(tmp_path, name="a.toml"), _tiny(tmp_path)], ()))
+    assert planned[0].live.executor == "sleep"
+    with pytest.raises(ProfileError, match="measured nowhere"):
+        next(validate(planned, _plan(tmp_path / "out"), Validation()))
+
+
 def test_a_cost_of_another_machine_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     planned = cases(tables([_tiny(tmp_path)], ()))
-    plan = Plan(1, tmp_path / "out", lambda case: open_executor(case.live, case.scenario.system), None, False)
+    plan = _plan(tmp_path / "out")
     with pytest.raises(ProfileError, match=r"the cost is a formula, which was measured nowhere.*\(--other-machine\)"):
         next(validate(planned, plan, Validation()))
     assert not (tmp_path / "out").exists()
