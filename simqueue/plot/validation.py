@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from simqueue.errors import OutputError
 from simqueue.plot import style
 from simqueue.validate.compare import CENTRE, JUDGED, SATURATION, SATURATION_TARGET, TAIL, TARGETS, target_of
-from simqueue.validate.folder import slug
+from simqueue.validate.folder import slug, unique_slug
 from simqueue.validate.measure import LEVELS
 from simqueue.validate.record import SPREADS, Cell, Curves
 
@@ -60,9 +60,15 @@ def plot_validation(cells: Sequence[Cell], folder: Path) -> list[Path]:
     _make(folder)
     with style.look():
         drawn = {"errors": _errors(every), "saturation": _saturation(every)}
-        drawn |= {slug(series.name): _distributions(series) for series in every}
+        drawn |= {_file_name(series, every): _distributions(series) for series in every}
         files = [style.save(figure, folder / name) for name, figure in drawn.items() if figure is not None]
     return [path for pair in files for path in pair]
+
+
+def _file_name(series: Series, every: Sequence[Series]) -> str:
+    """Its slug, unless that is another's too."""
+    alike = sum(slug(other.name) == slug(series.name) for other in every)
+    return slug(series.name) if alike == 1 else unique_slug(series.name)
 
 
 def _make(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -76,14 +77,23 @@ def keep(results: Iterable[Result], folder: Path, name: str) -> None:
 
 def runs_of(folder: Path, name: str) -> list[Result]:
     """The live runs of a cell that were kept. Raises OutputError if there is none."""
-    kept = sorted((path for path in _of(folder, name).glob("*") if path.name.isdigit()), key=lambda p: int(p.name))
+    place = _of(folder, name)
+    if not place.exists():
+        # As earlier versions named it.
+        place = place.with_name(slug(name))
+    kept = sorted((path for path in place.glob("*") if path.name.isdigit()), key=lambda p: int(p.name))
     if not kept:
-        raise OutputError(f"{_of(folder, name)}: holds no live run to compare again: run it live first")
+        raise OutputError(f"{place}: holds no live run to compare again: run it live first")
     return [Result.load(path) for path in kept]
 
 
 def _of(folder: Path, name: str) -> Path:
-    return folder / RUNS / slug(name)
+    return folder / RUNS / unique_slug(name)
+
+
+def unique_slug(name: str) -> str:
+    """The slug of a name, which other names may have too, and what only this one has."""
+    return f"{slug(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:

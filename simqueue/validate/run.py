@@ -15,6 +15,7 @@ import numpy as np
 from simqueue import provenance
 from simqueue.errors import SimqueueError
 from simqueue.live.executor import Executor
+from simqueue.live.serve import check_rows
 from simqueue.metrics import saturation_rps
 from simqueue.result import Result
 from simqueue.units import Grid
@@ -62,7 +63,8 @@ def validate(cases: Sequence[Case], plan: Plan, before: Validation) -> Iterator[
 
     Raises:
         ProfileError: a cost was measured on another machine, and that was not asked for; nothing has run then.
-        ConfigError: a cost cannot be scaled, which the elasticities need, or there is no such device; nothing has run.
+        ConfigError: a policy asks for more rows than there are, a cost cannot be scaled, which the elasticities need,
+            or there is no such device; nothing has run.
         SimqueueError: an executor cannot be made.
     """
     known = {cell.name: cell for cell in before.cells}
@@ -80,6 +82,7 @@ def _by_device(cases: Sequence[Case]) -> Iterator[list[Case]]:
 
 def _check(cases: Sequence[Case], here: Mapping[str, str], plan: Plan) -> None:
     for case in cases:
+        check_rows(case.scenario.system.policy, case.live.max_rows)
         check_scalable(case.scenario.system.cost)
         if not plan.other_machine:
             machine.refuse_foreign(case.scenario.system.cost, here)

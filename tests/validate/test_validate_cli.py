@@ -14,7 +14,7 @@ import pytest
 from profiles import measured, serving
 from rehearsals import HERE, SCENARIO
 
-from simqueue.errors import ProfileError
+from simqueue.errors import ConfigError, ProfileError
 from simqueue.live.executor import Executor
 from simqueue.profile import save_profile
 from simqueue.testbed import before_loading, open_executor
@@ -293,6 +293,10 @@ def test_all_devices_are_checked_before_any_runs(tmp_path: Path) -> None:
     planned = cases(tables([_write(tmp_path, name="a.toml"), _tiny(tmp_path)], ()))
     assert planned[0].live.executor == "sleep"
     with pytest.raises(ProfileError, match="measured nowhere"):
+        next(validate(planned, _plan(tmp_path / "out"), Validation()))
+    few = SHORT.replace('"sleep"', '"sleep"\nmax_rows = 4') + '[sweep]\n"system.policy.max_seqs" = [2, 8]\n'
+    planned = cases(tables([_write(tmp_path, few)], ()))
+    with pytest.raises(ConfigError, match="max_seqs = 8 is more requests than the executor has rows"):
         next(validate(planned, _plan(tmp_path / "out"), Validation()))
 
 

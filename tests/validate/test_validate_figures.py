@@ -33,6 +33,11 @@ def test_a_figure_for_the_errors_one_for_saturation_and_one_a_series(cells: list
     assert all(text in series for text in ("load 0.5", "load 20", "distribution functions", "requests waiting"))
 
 
+def test_names_that_differ_only_in_signs_have_figures_of_their_own(cells: list[Cell], tmp_path: Path) -> None:
+    two = [msgspec.structs.replace(cells[0], series=series, label=series) for series in ("a(b)", "a[b]")]
+    assert len({path.stem for path in plot_validation(two, tmp_path)}) == 1 + 2
+
+
 def test_no_saturation_no_such_figure(cells: list[Cell], tmp_path: Path) -> None:
     steady = [found for found in cells if found.load == 0.5]
     names = {path.stem for path in plot_validation(steady, tmp_path)}

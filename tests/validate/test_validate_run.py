@@ -124,6 +124,21 @@ def _kept(case: Case, factor: float, into: Path) -> Validation:
     return Validation(cells=(compared(case, runs(case, results), "made-up", None),))
 
 
+def test_names_that_differ_only_in_signs_keep_their_own_runs(tmp_path: Path) -> None:
+    case = planned(LOADS)[0]
+    folder.keep(lived(case, 1.0, 2), tmp_path, "scene: a(b)")
+    folder.keep(lived(case, 1.0, 3), tmp_path, "scene: a[b]")
+    assert [len(folder.runs_of(tmp_path, f"scene: {label}")) for label in ("a(b)", "a[b]")] == [2, 3]
+
+
+def test_runs_that_an_earlier_version_kept_are_found(tmp_path: Path) -> None:
+    case = planned(LOADS)[0]
+    folder.keep(lived(case, 1.0, 2), tmp_path, case.name)
+    [kept] = (tmp_path / folder.RUNS).iterdir()
+    kept.rename(kept.with_name("scene-load=0.5"))
+    assert len(folder.runs_of(tmp_path, case.name)) == 2
+
+
 def test_former_runs_stay_until_the_new_ones_are_written(tmp_path: Path) -> None:
     case = planned(LOADS)[0]
     folder.keep(lived(case, 1.0, 3), tmp_path, case.name)
