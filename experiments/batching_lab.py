@@ -5,6 +5,10 @@
 On a laptop's CPU a tiny model of the same architecture (random weights) takes its place; on a GPU it is GPT-2. Under
 two minutes either way. `batching_and_queueing_lab.ipynb` goes through the same steps one by one.
 
+    python experiments/batching_lab.py --redraw out/lab/lab.json --out out/figures
+
+prints and draws what a former run found.
+
 What is simulated is told nothing of the runs that it is compared with: the costs of steps are measured first, on runs
 of their own.
 """
@@ -12,12 +16,14 @@ of their own.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -25,12 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import figures
-from lab.bench import OUTPUTS, PROMPTS, WINDOW, Bench, asked_by, open_bench
+from lab.bench import OUTPUTS, PROMPTS, WINDOW, Bench, asked_by, open_bench, told
 from lab.curves import Point, against_load, against_users
 from lab.lessons import lessons
 from lab.machine import Machine, calling, streaming
 from lab.trial import SEED, Case, Trial, attempt, same_tokens
-from simqueue.errors import OutputError, SimqueueError
+from simqueue.errors import ConfigError, OutputError, SimqueueError
+from simqueue.folders import refuse_unusable
 from simqueue.live.device.text import pipeline
 from simqueue.live.log import log
 from simqueue.plot import style
@@ -42,6 +49,9 @@ PROMPT = "Why do requests wait?"
 IDEAL = ("no batching", "manual batching", "continuous")
 _STATIC_OF = 2
 _WAIT_STEPS = 5
+_PARTS = ("provenance", "trials", "users", "load", "lessons")
+_FIGURES = ("at_once", "users", "load")
+_FILES = ("lab.json", "profile", *(f"{name}.{kind}" for name in _FIGURES for kind in ("svg", "png")))
 _COLUMNS = {
     "total": "total_s",
     "tok/s": "tokens_per_s",
@@ -95,10 +105,9 @@ def all_at_once(bench: Bench, calls: Machine, streams: Machine) -> dict[str, Cas
 
 
 def curves(bench: Bench, streams: Machine) -> tuple[list[Point], list[Point]]:
-    """Against users and against load. With fewer users than a static batch has seats nobody would be served as it
-    means to: it is left out of the first."""
+    """Without batching and with all of it against users, and every policy against load."""
     own = policies(bench, streams)
-    users = against_users(bench, streams, [policy for policy in own if not isinstance(policy, Static)])
+    users = against_users(bench, streams, [policy for policy in own if isinstance(policy, NoBatching | Continuous)])
     return list(users), list(against_load(streams, own))
 
 
@@ -133,7 +142,7 @@ def provenance(bench: Bench, calls: Machine, streams: Machine) -> dict[str, Any]
     }
 
 
-def table(trials: Sequence[Trial], title: str) -> Table:
+def table(trials: Sequence[Trial | SimpleNamespace], title: str) -> Table:
     """Live above simulated; times in milliseconds, means over the requests where nothing else is said."""
     shown = _empty(f"{title} (ms; sim.: simulated)", ["", "", *_COLUMNS])
     for trial in trials:
@@ -165,26 +174,39 @@ def _told(key: str, value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def show(lab: Lab, console: Console) -> None:
-    """Tables and lessons on the terminal."""
-    trials = lab.trials
+def show(found: dict[str, Any], console: Console) -> None:
+    """Tables and lessons on the terminal, of what `record` made."""
+    trials = {trial["name"]: SimpleNamespace(**trial) for trial in found["trials"]}
     console.print(table([trials[name] for name in IDEAL], "No batching, manual batching, ideal (continuous) batching"))
     streamed = [trial for trial in trials.values() if trial.executor == "graph"]
     console.print(table(streamed, "The same users under each policy, tokens streamed"))
-    first = trials["no batching"]
-    same = min(same_tokens(trial, first) for trial in trials.values())
-    console.print(f"Answers: at least {same:.1%} of all tokens are those of calls one by one, whoever batched.\n")
-    for number, lesson in enumerate(lab.lessons, 1):
+    console.print(f"{answers(found)}\n")
+    for number, lesson in enumerate(found["lessons"], 1):
         console.print(f"{number}. {lesson}")
 
 
-def draw(lab: Lab, about: str) -> dict[str, Any]:
-    """The figures by name."""
+def answers(found: dict[str, Any]) -> str:
+    """How much of what was answered does not depend on who was in the batch."""
+    same = min(trial["same_tokens"] for trial in found["trials"])
+    said = f"Answers: at least {same:.1%} of all tokens are those of calls one by one, whoever batched."
+    if found["provenance"]["machine"]["dtype"] == "bfloat16":
+        said += (
+            " In bfloat16 a sum is rounded as the shape of its batch has it; one token that falls out differently, and "
+            "all that follow may."
+        )
+    return said
+
+
+def draw(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures by name, of what `record` made."""
+    about = told(found["provenance"]["machine"])
+    trials = {trial["name"]: SimpleNamespace(**trial) for trial in found["trials"]}
+    users, load = ([Point(**point) for point in found[name]] for name in ("users", "load"))
     with style.look():
         return {
-            "at_once": figures.plot_requests([lab.trials[name] for name in IDEAL], about),
-            "users": figures.plot_users(lab.users, about),
-            "load": figures.plot_load(lab.load, about),
+            "at_once": figures.plot_requests([trials[name] for name in IDEAL], about),
+            "users": figures.plot_users(users, about),
+            "load": figures.plot_load(load, about),
         }
 
 
@@ -214,36 +236,75 @@ def record(lab: Lab, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def former(path: Path) -> dict[str, Any]:
+    """What `record` made and a run wrote. Raises ConfigError if that is not there."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}): give a lab.json that this lab wrote") from None
+    if not isinstance(found, dict) or not set(_PARTS) <= found.keys():
+        raise ConfigError(f"{path}: has not {', '.join(_PARTS)}: give a lab.json that this lab wrote")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the lab, print it, and write ``lab.json`` and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help="cuda or cpu; whichever there is")
     parser.add_argument("--model", help="gpt2, tiny, or a folder with a causal language model; what suits the device")
     parser.add_argument("--users", type=int, help="how many ask at once; what suits the device")
+    parser.add_argument("--redraw", type=Path, metavar="LAB.JSON", help="run nothing, but print and draw a former run")
     parser.add_argument(
         "--out", type=Path, default=Path("out/lab"), help="folder for lab.json, figures and the profile"
     )
     options = parser.parse_args(arguments)
-    began = time.monotonic()
     try:
-        _make(options.out)
-        bench = open_bench(options.device, options.model, options.users)
-        print(f"{bench.about}\n{ask_pipeline(bench)!r}")
-        lab, about = run(bench, options.out)
-        about["took_s"] = round(time.monotonic() - began, 1)
-        show(lab, Console())
-        (options.out / "lab.json").write_bytes(strict_json(record(lab, about)))
-        files = figures.save(draw(lab, bench.about), options.out)
+        _follow(options)
     except SimqueueError as error:
-        sys.exit(f"lab: {error}")
-    print(f"wrote {options.out / 'lab.json'} and {len(files)} figures, {about['took_s']} s")
+        print(f"lab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("lab: interrupted; the same command uses what was measured of the steps", file=sys.stderr)
+        sys.exit(130)
 
 
-def _make(folder: Path) -> None:
+def _follow(options: argparse.Namespace) -> None:
+    refuse_unusable(options.out, _strange, "the lab did not write")
+    found = former(options.redraw) if options.redraw else _found(options)
+    show(found, Console())
+    files = figures.save(draw(found), _made(options.out))
+    print(f"{len(files)} figures in {options.out}; the run took {found['provenance']['took_s']} s")
+
+
+def _found(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the lab, and write ``lab.json``."""
+    began = time.monotonic()
+    bench = open_bench(options.device, options.model, options.users)
+    print(f"{bench.about}\n{ask_pipeline(bench)!r}")
+    lab, about = run(bench, _made(options.out))
+    found = record(lab, {**about, "took_s": round(time.monotonic() - began, 1)})
+    _write(options.out / "lab.json", strict_json(found))
+    return found
+
+
+def _strange(folder: Path) -> list[str]:
+    """Whatever is in a folder and no lab's."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
+
+
+def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
+    return folder
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another --out") from None
 
 
 if __name__ == "__main__":

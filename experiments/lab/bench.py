@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Size:
     calibration_minutes: float
 
 
-SIZES = {"cpu": Size("tiny", "fp32", 16, 32, 0.5), "cuda": Size("gpt2", "bf16", 16, 256, 0.35)}
+SIZES = {"cpu": Size("tiny", "fp32", 16, 32, 0.5), "cuda": Size("gpt2", "bf16", 16, 256, 0.3)}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,13 @@ class Bench:
     @property
     def about(self) -> str:
         """One line on what runs here; that weights are random is said."""
-        what = dict(self.graph.describe())
-        machine = what["cpu"] if what["gpu"] == "none" else what["gpu"]
-        return f"{what['model']} ({what['weights']} weights, {what['dtype']}) on {machine}"
+        return told(self.graph.describe())
+
+
+def told(machine: Mapping[str, str]) -> str:
+    """One line on what an executor describes."""
+    where = machine["cpu"] if machine["gpu"] == "none" else machine["gpu"]
+    return f"{machine['model']} ({machine['weights']} weights, {machine['dtype']}) on {where}"
 
 
 def open_bench(device: str | None = None, model: str | None = None, users: int | None = None) -> Bench:

@@ -16,9 +16,9 @@ from simqueue.workload import Workload
 LOADS = (0.3, 0.6, 0.9)
 # The simulator says how long a run will take, so that each point gets about this many seconds of requests, and a point
 # that would take far longer is only simulated.
-POINT_S, _LONGEST_S = 0.7, 5.0
+POINT_S, _LONGEST_S = 0.4, 5.0
 _LEAST, _MOST, _PILOT = 24, 2000, 400
-_STEP = 4
+_STEP = 8
 DRAWS, NOISE_SEEDS = 6, 3
 
 
@@ -69,7 +69,7 @@ def against_load(machine: Machine, policies: Sequence[BatchingPolicy]) -> Iterat
 
 
 def user_counts(most: int) -> list[int]:
-    """1, 4, 16, ... and ``most``."""
+    """1, 8, 64, ... and ``most``."""
     counts = [1]
     while counts[-1] * _STEP < most:
         counts.append(counts[-1] * _STEP)

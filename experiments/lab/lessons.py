@@ -88,7 +88,7 @@ def _limits(points: Sequence[Point]) -> Iterator[str]:
     limits = {p.kind: p.rate / p.load for p in points if p.rate and p.load}
     none, continuous = limits["none"], limits["continuous"]
     yield (
-        f"The same device sustains {none:.3g} requests/s without batching and {continuous:.3g} with continuous "
+        f"The same device sustains {_rate(none)} requests/s without batching and {_rate(continuous)} with continuous "
         f"batching, {continuous / none:.3g} times as many (predicted)."
     )
 
@@ -120,6 +120,10 @@ def _prediction(trials: Sequence[Trial], points: Sequence[Point]) -> str:
 
 def _times(more: Trial, less: Trial, unit: str = " times") -> str:
     return f"{more.live['tokens_per_s'] / less.live['tokens_per_s']:.2g}{unit}"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
 
 
 def _s(seconds: float) -> str:

@@ -78,8 +78,7 @@ def streaming(bench: Bench, folder: Path) -> Machine:
     profile = calibrate(plan, bench.graph)
     if profile is None or profile.serving is None:
         raise ProfileError(
-            f"calibration: {plan.minutes} minutes were too few on this machine, or it was stopped; the same command "
-            "goes on from there"
+            f"calibration: {plan.minutes} minutes were too few on this machine; the same command goes on from there"
         )
     bench.graph.forget()
     return Machine(bench.graph, Measured(path=str(folder / f"{_NAME}.json")), ServingNoise())

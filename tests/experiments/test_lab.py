@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -20,6 +23,7 @@ from simqueue.policy import Static
 from simqueue.workload import Workload
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+RESULT, DOCS = EXPERIMENTS / "lab" / "results" / "h100", EXPERIMENTS.parent / "docs"
 NOTEBOOK = EXPERIMENTS / "batching_and_queueing_lab.ipynb"
 USERS, MINUTES = 4, 0.13
 # What the notebook is told before it starts, so that it is quick.
@@ -59,7 +63,7 @@ def test_the_script_from_end_to_end(quick: ModuleType, tmp_path: Path, capsys: p
     sizes = {trial["name"]: trial["requests"]["batch_size"] for trial in found["trials"]}
     assert sizes["no batching"] == sizes["none"] == [1.0] * USERS
     assert sizes["manual batching"] == [float(USERS)] * USERS
-    assert [point["users"] for point in found["users"]] == [1, USERS] * 3
+    assert [point["users"] for point in found["users"]] == [1, USERS] * 2
     assert [point["load"] for point in found["load"]] == [0.5] * 4
     assert all(point["live"]["response_s"] > 0 for point in found["users"] + found["load"])
     assert found["provenance"]["machine"]["model"] == "gpt2-tiny"
@@ -94,11 +98,79 @@ def _check_trial(trial: dict) -> None:
         (["--device", "cpu", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(quick: ModuleType, tmp_path: Path, arguments: list[str], said: str) -> None:
-    with pytest.raises(SystemExit, match=r"^lab: ") as refused:
-        quick.main([*arguments, "--out", str(tmp_path)])
-    assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_bad_input_is_refused_in_one_line(
+    quick: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    _refused(quick, capsys, *arguments, "--out", str(tmp_path), said=said)
+
+
+def _refused(lab: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str, said: str) -> None:
+    """In one line, with status 2."""
+    with pytest.raises(SystemExit) as refused:
+        lab.main(arguments)
+    assert refused.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("lab: ")
+    assert said in told
+
+
+def test_a_folder_of_somebody_else_is_refused_before_anything_is_run(
+    lab: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    _refused(
+        lab, capsys, "--out", str(tmp_path), said="'thesis.tex', which the lab did not write: give an empty folder"
+    )
+    _refused(lab, capsys, "--out", str(tmp_path / "thesis.tex"), said="is no folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_former_run_is_drawn_again(lab: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("once", "again", "again"):
+        lab.main(["--redraw", str(RESULT / "lab.json"), "--out", str(tmp_path / folder)])
+    told = capsys.readouterr().out
+    found = json.loads((RESULT / "lab.json").read_text())
+    for lesson in found["lessons"]:
+        assert " ".join(lesson.split()) in " ".join(told.split())
+    drawn = sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert drawn == sorted(f"{name}.{kind}" for name in ("at_once", "users", "load") for kind in ("svg", "png"))
+    for name in drawn:
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_what_is_no_former_run_is_not_drawn(
+    lab: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    (tmp_path / "other.json").write_text("[]")
+    _refused(lab, capsys, "--redraw", str(tmp_path / "none.json"), *out, said="none.json: cannot be read")
+    _refused(lab, capsys, "--redraw", str(tmp_path / "other.json"), *out, said="give a lab.json that this lab wrote")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_says_what_the_committed_run_found() -> None:
+    found = json.loads((RESULT / "lab.json").read_text())
+    page = " ".join((DOCS / "lab.md").read_text().split())
+    for lesson in found["lessons"]:
+        assert lesson in page
+    assert found["provenance"]["machine"]["gpu"] in page
+    assert f"{found['provenance']['took_s']} s" in page
+
+
+def test_ctrl_c_ends_the_lab_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXPERIMENTS / "batching_lab.py"), "--device", "cpu", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        lines = []
+        for line in running.stderr:
+            lines.append(line)
+            if "measuring what steps cost" in line:
+                running.send_signal(signal.SIGINT)
+                break
+        lines += running.stderr
+        assert running.wait(60) == 130
+    assert lines[-1].startswith("lab: interrupted")
+    assert not any("Traceback" in line for line in lines)
 
 
 def test_the_batch_of_a_request_is_the_mean_over_its_own_steps(lab: ModuleType) -> None:
@@ -144,8 +216,8 @@ def _figures(*totals_s: float) -> list[dict[str, float]]:
 def test_the_number_of_users_is_spread(lab: ModuleType) -> None:
     curves = importlib.import_module("lab.curves")
     assert curves.user_counts(2) == [1, 2]
-    assert curves.user_counts(256) == [1, 4, 16, 64, 256]
-    assert curves.user_counts(100) == [1, 4, 16, 64, 100]
+    assert curves.user_counts(256) == [1, 8, 64, 256]
+    assert curves.user_counts(100) == [1, 8, 64, 100]
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:
