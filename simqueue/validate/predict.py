@@ -23,8 +23,8 @@ from simqueue.validate.measure import Figures, Measures, measure
 from simqueue.workload import Workload
 
 SEEDS = 20
-# By how much steps are slowed to see what that does.
-_SLOWER = 0.01
+# By how much steps are slowed, and hastened, to see what that does.
+_CHANGE = 0.01
 
 
 class Task(NamedTuple):
@@ -54,19 +54,28 @@ def _one(task: Task, seed: int) -> Measures:
 
 
 def elasticity(task: Task, predicted: list[Measures], pool: Executor | None) -> dict[str, dict[str, float]]:
-    """By how many per cent each judged figure grows if every step takes one per cent longer: same workload, same draws.
+    """By how many per cent each judged figure grows for every per cent that all steps take longer: the difference
+    between one per cent more and one per cent less, on the same workload with the same draws.
 
     Raises:
         ConfigError: the cost is neither affine nor measured.
     """
-    system = msgspec.structs.replace(task.system, cost=scaled(task.system.cost, 1 + _SLOWER))
-    slower = predict(task._replace(system=system), pool)
-    return {metric: {name: _grown(metric, name, predicted, slower) for name in (*CENTRE, *TAIL)} for metric in JUDGED}
+    faster, slower = (_figures(predict(_at(task, 1 + change), pool)) for change in (-_CHANGE, _CHANGE))
+    now = _figures(predicted)
+    return {metric: {name: _slope(metric, name, faster, now, slower) for name in (*CENTRE, *TAIL)} for metric in JUDGED}
 
 
-def _grown(metric: str, name: str, before: list[Measures], after: list[Measures]) -> float:
-    ratio = _mean([m.figures for m in after], metric, name) / _mean([m.figures for m in before], metric, name)
-    return float(f"{(ratio - 1) / _SLOWER:.4g}")
+def _at(task: Task, factor: float) -> Task:
+    return task._replace(system=msgspec.structs.replace(task.system, cost=scaled(task.system.cost, factor)))
+
+
+def _figures(measures: list[Measures]) -> list[Figures]:
+    return [measured.figures for measured in measures]
+
+
+def _slope(metric: str, name: str, faster: list[Figures], now: list[Figures], slower: list[Figures]) -> float:
+    low, middle, high = (_mean(figures, metric, name) for figures in (faster, now, slower))
+    return float(f"{(high - low) / middle / (2 * _CHANGE):.4g}")
 
 
 def _mean(figures: list[Figures], metric: str, name: str) -> float:

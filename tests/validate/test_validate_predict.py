@@ -29,7 +29,7 @@ def test_alone_one_per_cent_of_service_is_one_per_cent_of_response() -> None:
 
 
 def test_who_waits_feels_the_service_of_others_too() -> None:
-    # Responses of 1 and 1.5 s become 1.01 and 1.52 s.
+    # Responses of 1 and 1.5 s become 1.01 and 1.52 s, and 0.99 and 1.48 s.
     task = _task(0.0, 0.5)
     grown = elasticity(task, predict(task, None), None)
     assert grown["response_s"] == {
@@ -38,6 +38,12 @@ def test_who_waits_feels_the_service_of_others_too() -> None:
         **{name: pytest.approx(100 * (1.52 / 1.5 - 1), rel=1e-3) for name in ("p95", "p99")},
     }
     assert grown["ttft_s"] == grown["response_s"]
+
+
+def test_where_waiting_begins_both_sides_count() -> None:
+    # Responses of 1 and 1 s become 1.01 and 1.02 s, but 0.99 and 0.99 s.
+    task = _task(0.0, 1.0)
+    assert elasticity(task, predict(task, None), None)["response_s"]["mean"] == pytest.approx(1.25)
 
 
 def test_a_scaled_measured_cost_is_the_same_times_the_factor() -> None:
