@@ -88,13 +88,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
-def _commit() -> str | None:
-    """Of the checkout that this runs from, if it is one; ``+`` where it was changed since."""
+def _commit() -> str:
+    """Of the checkout that this runs from, ``+`` where it was changed since; what is known where it runs from none."""
     here = Path(__file__)
     # An installation may lie in somebody else's repository.
-    if _git(here.parent, "ls-files", here.name) is None:
-        return None
-    return _git(here.parent, "describe", "--always", "--abbrev=12", "--dirty=+")
+    tracked = _git(here.parent, "ls-files", here.name)
+    commit = _git(here.parent, "describe", "--always", "--abbrev=12", "--dirty=+") if tracked else None
+    return commit or f"version {version('simqueue')}, no checkout"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pytest
 from profiles import measured
 from rehearsals import HERE, SCENARIO, cell, lived, planned, quiet, runs
 
+import simqueue
 from simqueue import Result, simulate
 from simqueue.errors import OutputError, ProfileError
 from simqueue.live.executor import Executor
@@ -258,6 +263,15 @@ def test_a_key_tells_experiments_apart() -> None:
         key_of(planned(f'{LOADS}\n"system.noise" = [{{ kind = "none" }}]')[0], 3, HERE),
     ]
     assert len({key, *changed}) == 6
+
+
+def test_what_ran_is_known_outside_of_a_checkout_too(tmp_path: Path) -> None:
+    shutil.copytree(Path(simqueue.__file__).parent, tmp_path / "simqueue")
+    code = "import simqueue.validate.machine as m; print(m.__file__); print(m.software()['commit'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    place, commit = done.stdout.splitlines()
+    assert place.startswith(str(tmp_path))
+    assert commit == f"version {version('simqueue')}, no checkout"
 
 
 def _here(profile: Profile, **changes: str) -> dict[str, str]:
