@@ -12,7 +12,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.samples import first_line, header_of, opened, refuse_other
+from calibration.samples import first_line, header_of, opened, refuse_other, whole
 from simqueue.errors import ConfigError, OutputError
 
 Kind = Literal["step", "batch", "idle", "timer", "queued", "answer"]
@@ -88,16 +88,18 @@ def beside(samples: Path) -> Path:
 
 
 def append(path: Path, header: Mapping[str, str], records: Records) -> None:
-    """Add a run's records to the file, which is made where it is missing.
+    """Add a run's records to the file, after its last whole line; it is made where it is missing.
 
     Raises:
         ConfigError: it holds records of something else.
         OutputError: it cannot be written.
     """
+    size = whole(path)
     try:
         with path.open("a", newline="", encoding="utf-8") as file:
+            file.truncate(size)
             lines = csv.writer(file, lineterminator="\n")
-            if not file.tell():
+            if not size:
                 file.write(first_line(_MARK, header))
                 lines.writerow(COLUMNS)
             columns = [getattr(records, name).tolist() for name in COLUMNS[:-1]]
@@ -112,7 +114,7 @@ def recorded(path: Path, header: Mapping[str, str]) -> Records:
     Raises:
         ConfigError: it holds records of something else, or a line is none.
     """
-    if not path.exists():
+    if not whole(path):
         return Records.nothing()
     with opened(path) as file:
         refuse_other(path, header_of(path, _MARK, file.readline()), header)

@@ -22,6 +22,7 @@ from simqueue.profile import Kind
 ClockName = Literal["wall", "device"]
 COLUMNS = ("kind", "rows", "width", "context", "decode_rows", "longest", "held_out", "round", "clock", "seconds")
 _MARK = "# simqueue samples 1 "
+_OURS = b"# simqueue "
 _IDENTITY = (
     *("runner", "model", "weights", "dtype", "max_rows", "max_context", "gpu", "driver", "cpu"),
     *("python", "torch", "transformers", "attention"),
@@ -46,7 +47,7 @@ Samples = dict[Cell, Repeats]
 
 
 class Recorder:
-    """Appends samples to a file; opened again, it goes on with what is there if that is of the same kind.
+    """Appends samples to a file; opened again, it goes on after the last whole line, if what is there is of the same kind.
 
     Raises:
         ConfigError: the file holds samples of something else, or no samples.
@@ -55,17 +56,18 @@ class Recorder:
 
     def __init__(self, path: Path, header: Mapping[str, str]) -> None:
         self.path, self.samples = path, Samples()
-        fresh = not path.exists() or path.stat().st_size == 0
-        if not fresh:
+        size = whole(path)
+        if size:
             found, self.samples = read(path)
             refuse_other(path, found, header)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = path.open("a", newline="", encoding="utf-8")
+            self._file.truncate(size)
         except OSError as error:
             raise OutputError(f"samples {path}: cannot be written ({error.strerror})") from None
         self._csv = csv.writer(self._file, lineterminator="\n")
-        if fresh:
+        if not size:
             self._file.write(first_line(_MARK, header))
             self._csv.writerow(COLUMNS)
             self._file.flush()
@@ -154,10 +156,31 @@ def refuse_other(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]
 
 
 def opened(path: Path) -> IO[str]:
-    """The text of a file, gzip or not. Raises ConfigError."""
+    """The text of a file, gzip or not; of one that `first_line` begins, its whole lines. Raises ConfigError."""
     try:
-        raw = path.read_bytes()
-        text = gzip.decompress(raw).decode() if path.suffix == ".gz" else raw.decode()
+        raw = _bytes(path)
+        text = raw[: _whole(raw)].decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ConfigError(f"samples {path}: cannot be read ({error})") from None
     return io.StringIO(text, newline="")
+
+
+def whole(path: Path) -> int:
+    """How many bytes of a file are whole lines: where to go on. 0 if it is missing. Raises ConfigError."""
+    try:
+        return _whole(_bytes(path)) if path.exists() else 0
+    except (OSError, EOFError) as error:
+        raise ConfigError(f"samples {path}: cannot be read ({error})") from None
+
+
+def _bytes(path: Path) -> bytes:
+    raw = path.read_bytes()
+    return gzip.decompress(raw) if path.suffix == ".gz" else raw
+
+
+def _whole(raw: bytes) -> int:
+    """A write that was cut short leaves a line without its end, whose number may look like one all the same. Without
+    both of its first lines a file has nothing in it yet. What is not ours is left as it is."""
+    if not raw.startswith(_OURS):
+        return len(raw)
+    return raw.rfind(b"\n") + 1 if raw.count(b"\n") > 1 else 0

@@ -41,6 +41,22 @@ def test_what_was_appended_is_read(path: Path) -> None:
     assert same(recorded(packed, HEADER), found)
 
 
+@pytest.mark.parametrize("cut", [1, 7])
+def test_a_last_line_that_was_cut_short_is_dropped(path: Path, cut: int) -> None:
+    path.write_bytes(path.read_bytes()[:-cut])
+    kept = Records.joined([FIRST, SECOND.of("queued")])
+    assert same(recorded(path, HEADER), kept)
+    append(path, HEADER, SECOND)
+    assert same(recorded(path, HEADER), Records.joined([kept, SECOND]))
+
+
+def test_a_file_whose_first_lines_were_cut_short_begins_anew(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+    assert len(recorded(path, HEADER)) == 0
+    append(path, HEADER, FIRST)
+    assert same(recorded(path, HEADER), FIRST)
+
+
 def test_where_they_are(tmp_path: Path) -> None:
     assert beside(tmp_path / "a.b.csv").name == "a.b-serving.csv"
     assert beside(tmp_path / "a.csv.gz") == tmp_path / "a-serving.csv.gz"

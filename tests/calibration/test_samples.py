@@ -44,6 +44,38 @@ def test_every_visit_is_on_disk_at_once(tmp_path):
     recorder.close()
 
 
+@pytest.mark.parametrize("cut", [1, 7, 20])
+def test_a_last_line_that_was_cut_short_is_dropped(path, cut):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    _, samples = read(path)
+    assert HELD not in samples
+    assert samples[DECODE].wall == [0.001, 0.002]
+    recorder = Recorder(path, HEADER)
+    assert list(recorder.samples) == [DECODE]
+    recorder.add(HELD, 2, "wall", [0.25])
+    recorder.close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kept", [40, 150])
+def test_a_file_whose_first_lines_were_cut_short_begins_anew(path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+    recorder = Recorder(path, HEADER)
+    recorder.add(DECODE, 1, "wall", [0.001])
+    recorder.close()
+    header, samples = read(path)
+    assert header == HEADER
+    assert list(samples) == [DECODE]
+
+
+def test_somebody_elses_file_without_a_last_newline_stays_as_it_is(tmp_path):
+    (tmp_path / "s.csv").write_text("a,b\n1,2")
+    with pytest.raises(ConfigError, match="line 1 does not start with"):
+        Recorder(tmp_path / "s.csv", HEADER)
+    assert (tmp_path / "s.csv").read_text() == "a,b\n1,2"
+
+
 def test_opened_again_it_goes_on(path):
     before = path.read_bytes()
     recorder = Recorder(path, {**HEADER, "date": "tomorrow"})
