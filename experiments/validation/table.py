@@ -1,16 +1,22 @@
 """The table of docs/validation.md from a validation's JSON; below it, whether the plans were alike in a replay.
 
-python experiments/validation/table.py experiments/validation/results/h100/validation.json
+    python experiments/validation/table.py
+
+prints that of the H100; that of another run, if it is named.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from simqueue.errors import ConfigError, SimqueueError
 from simqueue.validate.record import Cell, decode
 from simqueue.validate.table import plans
 
+H100 = Path(__file__).parent / "results" / "h100" / "validation.json"
 FIGURES = [(metric, name) for metric in ("response_s", "ttft_s") for name in ("mean", "p50", "p95", "p99")]
 MARKS = {"MISSED": " **missed**", "not told apart": " ?", "not judged": " *"}
 
@@ -32,10 +38,16 @@ def _beside(spread: float | None) -> str:
     return "" if spread is None else f" ± {100 * spread:.1f}"
 
 
-def main() -> None:
-    """Print it."""
-    path = Path(sys.argv[1])
-    cells = decode(path.read_bytes(), path).cells
+def read(path: Path) -> Sequence[Cell]:
+    """The cells of a validation. Raises ConfigError if it cannot be read."""
+    try:
+        return decode(path.read_bytes(), path).cells
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}): name a validation.json") from None
+
+
+def show(cells: Sequence[Cell]) -> None:
+    """Print them."""
     stolen = any(cell.stolen is not None for cell in cells)
     heads = ["cell", "load", "requests", *(f"{metric.removesuffix('_s')} {name}" for metric, name in FIGURES)]
     heads += ["stolen"] * stolen
@@ -43,6 +55,17 @@ def main() -> None:
     for cell in cells:
         print(row(cell, stolen=stolen))
     print(f"\n{plans(cells)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exits with 2 after a refusal in one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("validation", type=Path, nargs="?", default=H100, help="validation.json; that of the H100")
+    try:
+        show(read(parser.parse_args(arguments).validation))
+    except SimqueueError as error:
+        print(f"table: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
