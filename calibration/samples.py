@@ -47,7 +47,7 @@ Samples = dict[Cell, Repeats]
 
 
 class Recorder:
-    """Appends samples to a file; opened again, it goes on after the last whole line, if what is there is of the same kind.
+    """Appends samples to a file; opened again, it goes on after the last whole line, if that is of the same kind.
 
     Raises:
         ConfigError: the file holds samples of something else, or no samples.

@@ -9,6 +9,7 @@ clients, the sockets, the worker and its times are real.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,6 +23,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 import simqueue as sq
+from simqueue.errors import SimqueueError
+from simqueue.folders import refuse_unusable
 from simqueue.live.ledger import HOST_FIELDS
 from simqueue.live.serve import Served, serve
 from simqueue.live.sleep import SleepExecutor
@@ -40,7 +43,7 @@ QUEUEING, SERVICE, DEVICE = style.COLOURS[4], style.COLOURS[5], "#B9B9B9"
 HOST = dict(
     zip(
         HOST_FIELDS,
-        (style.COLOURS[2], style.COLOURS[1], style.COLOURS[0], style.COLOURS[3], "#EFEFEF", "#8C6D31"),
+        (*(style.COLOURS[i] for i in (2, 1, 0, 6, 3)), "#EFEFEF", "#8C6D31"),
         strict=True,
     )
 )
@@ -90,8 +93,11 @@ def record() -> Recording:
 
 
 def served() -> Served:
-    """One run."""
-    return serve(Workload.from_columns(ARRIVALS_S, PROMPTS, OUTPUTS), SYSTEM, SleepExecutor(COST))
+    """One run. Raises KeyboardInterrupt when it was stopped."""
+    run = serve(Workload.from_columns(ARRIVALS_S, PROMPTS, OUTPUTS), SYSTEM, SleepExecutor(COST))
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 def _as_meant(run: Served) -> bool:
@@ -146,7 +152,7 @@ def recorded(run: Served) -> Recording:
 
 
 def draw(run: Recording, folder: Path) -> list[Path]:
-    """``live_timeline.svg`` and ``.png``."""
+    """``live_timeline.svg`` and ``.png``. Raises OutputError."""
     with style.look():
         figure, (requests, machine, zoom) = style.sheet("What a live run measures, from when to when", 3, height_in=8.2)
         grid: Any = requests.get_gridspec()
@@ -270,21 +276,32 @@ def _name_parts(axes: Axes, near: Recording) -> float:
     """Returns when the worker is done delivering."""
     parts = [("complete", near.ends[0], near.host["complete"][0])]
     at = near.begin[1]
-    for name in HOST_FIELDS[:4]:
+    for name in HOST_FIELDS[: HOST_FIELDS.index("device")]:
         parts.append((name, at, near.host[name][1]))
         at += near.host[name][1]
     for i, (name, left, width) in enumerate(parts):
         text: dict[str, Any] = {"ha": "center", "va": "bottom", "size": 8.5, "color": HOST[name], "weight": "bold"}
-        axes.text(left + width / 2, 1.34 + 0.26 * (i % 2), name, **text)
+        axes.text(left + width / 2, 1.34 + 0.26 * (i % 3), name, **text)
     return float(at)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Record and draw."""
+    """Record and draw. Exits with 2 after a refusal in one line, with 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the figure")
-    for path in draw(record(), parser.parse_args(arguments).out):
-        print(path)
+    out = parser.parse_args(arguments).out
+    try:
+        # Any folder will do: nothing in it is taken for a figure.
+        refuse_unusable(out, lambda _: (), "")
+        run = record()
+        out.mkdir(parents=True, exist_ok=True)
+        print(*draw(run, out), sep="\n")
+    except SimqueueError as error:
+        print(f"live_timeline: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("live_timeline: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
