@@ -105,7 +105,7 @@ def append(path: Path, header: Mapping[str, str], records: Records) -> None:
             columns = [getattr(records, name).tolist() for name in COLUMNS[:-1]]
             lines.writerows(zip(*columns, (f"{s:.9f}" for s in records.seconds), strict=True))
     except OSError as error:
-        raise OutputError(f"samples {path}: cannot be written ({error.strerror})") from None
+        raise OutputError(f"samples {path}: cannot be written ({error.strerror}): choose another --out") from None
 
 
 def recorded(path: Path, header: Mapping[str, str]) -> Records:

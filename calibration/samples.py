@@ -65,7 +65,7 @@ class Recorder:
             self._file: IO[str] = path.open("a", newline="", encoding="utf-8")
             self._file.truncate(size)
         except OSError as error:
-            raise OutputError(f"samples {path}: cannot be written ({error.strerror})") from None
+            raise OutputError(f"samples {path}: cannot be written ({error.strerror}): choose another --out") from None
         self._csv = csv.writer(self._file, lineterminator="\n")
         if not size:
             self._file.write(first_line(_MARK, header))

@@ -291,8 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the figure")
     out = parser.parse_args(arguments).out
     try:
-        # Any folder will do: nothing in it is taken for a figure.
-        refuse_unusable(out, lambda _: (), "")
+        refuse_unusable(out)
         run = record()
         out.mkdir(parents=True, exist_ok=True)
         print(*draw(run, out), sep="\n")

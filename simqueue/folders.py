@@ -9,8 +9,13 @@ from pathlib import Path
 from simqueue.errors import OutputError
 
 
-def refuse_unusable(folder: Path, strange: Callable[[Path], Sequence[str]], whose: str) -> None:
-    """Refuse a folder that cannot be written, or that holds what is not ours: ``strange`` names it, in order.
+def _anything(_: Path) -> Sequence[str]:
+    return ()
+
+
+def refuse_unusable(folder: Path, strange: Callable[[Path], Sequence[str]] = _anything, whose: str = "") -> None:
+    """Refuse a folder that cannot be written, or that holds what is not ours: ``strange`` names it, in order. Without
+    that it may hold anything.
 
     Raises:
         OutputError: what is in the way, where, and whose it is not ("no sweep wrote").

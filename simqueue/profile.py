@@ -408,7 +408,7 @@ def save_profile(profile: Profile, path: str | Path) -> None:
         os.chmod(aside, 0o644)
         os.replace(aside, path)
     except OSError as error:
-        raise OutputError(f"profile {path}: cannot be written ({error.strerror})") from None
+        raise OutputError(f"profile {path}: cannot be written ({error.strerror}): choose another place") from None
 
 
 def check(profile: Profile, where: str) -> None:

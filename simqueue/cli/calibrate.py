@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simqueue.errors import ConfigError
+from simqueue.folders import refuse_unusable
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,7 @@ def calibrate(
     if check:
         checking.check(model, runner, dtype, device)
         return
+    refuse_unusable(out)
     label = name or f"{Path(model).name}-{device}-{dtype}-{runner}"
     plan = run.Plan(model, runner, dtype, device, out, label, minutes, max_rows, max_context)
     profile = run.calibrate(plan)

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from simqueue.accuracy import KINDS, CurveKind, Target, causes, targets
 from simqueue.cli.serving import describe_serving
+from simqueue.folders import refuse_unusable
 from simqueue.profile import Curve, Profile, load_profile, save_profile, shipped
 
 
@@ -78,6 +79,7 @@ def fit(
     """Make a profile from step times of a server of your own, or again from raw samples of a calibration."""
     from calibration.build import from_file
 
+    refuse_unusable(out)
     profile = from_file(samples, name)
     save_profile(profile, out / f"{name}.json")
     describe(profile)

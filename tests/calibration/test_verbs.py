@@ -101,6 +101,16 @@ def test_calibrate_without_torch_names_the_extra(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_the_model_is_loaded(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine.csv").write_text("rows,new_tokens,context,seconds\n1,1,0,0.1\n")
+    told = "file: file is no folder: give another one"
+    refused(simqueue(*_TINY, "--model", "/nowhere", "--out", "file", cwd=tmp_path, code=_PLAIN), told)
+    refused(simqueue("profiles", "fit", "none.csv", "--name", "mine", "--out", "file", cwd=tmp_path), told)
+
+
 def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
