@@ -21,6 +21,7 @@ from calibration.totals import from_totals
 from simqueue.errors import ProfileError
 from simqueue.live.device.buckets import Buckets, buckets
 from simqueue.profile import SCHEMA, Curve, Curves, DecodeTable, Model, Noise, Point, PrefillTable, Profile, Provenance
+from simqueue.units import digits
 
 Array = NDArray[np.float64]
 _QUANTILES = 200
@@ -60,7 +61,7 @@ def build(
         decode=decode,
         prefill=prefill,
         mixed_s=_mixed(points, decode, prefill),
-        host_s=max(0.0, _short(float(np.median([p.seconds - p.device_s for p in _of(points, "decode", False)])))),
+        host_s=max(0.0, digits(float(np.median([p.seconds - p.device_s for p in _of(points, "decode", False)])))),
         noise=_noise(cells, samples),
         curves=_curves(points, sizes, decode, prefill, model),
         points=tuple(points),
@@ -115,17 +116,12 @@ def _point(cell: Cell, repeats: Repeats) -> Point:
     device = float(np.median(repeats.device)) if repeats.device else seconds
     return Point(
         **{field: getattr(cell, field) for field in Cell.__slots__},
-        seconds=_short(seconds),
-        mean_s=_short(float(wall.mean())),
-        device_s=_short(device),
-        cv=_short(float(wall.std() / wall.mean())),
+        seconds=digits(seconds),
+        mean_s=digits(float(wall.mean())),
+        device_s=digits(device),
+        cv=digits(float(wall.std() / wall.mean())),
         repeats=len(wall),
     )
-
-
-def _short(value: float) -> float:
-    """Seven digits: more than any repeat can tell, and a file that can be read."""
-    return float(f"{value:.7g}")
 
 
 def _of(points: Sequence[Point], kind: str, held_out: bool) -> list[Point]:
@@ -172,7 +168,7 @@ def _mixed(points: Sequence[Point], decode: DecodeTable, prefill: PrefillTable) 
         p.seconds - decode.at(p.decode_rows, p.longest) - prefill.at(p.rows, p.width, p.context)
         for p in _of(points, "mixed", False)
     ]
-    return _short(float(np.median(beyond))) if beyond else 0.0
+    return digits(float(np.median(beyond))) if beyond else 0.0
 
 
 def _noise(cells: Sequence[Cell], samples: Samples) -> Noise:
@@ -183,7 +179,7 @@ def _noise(cells: Sequence[Cell], samples: Samples) -> Noise:
         probabilities=tuple(float(x) for x in p.round(6)),
         decode=_quantiles(p, [wall for cell, wall in walls.items() if cell.kind == "decode"]),
         prefill=_quantiles(p, [wall for cell, wall in walls.items() if cell.kind in ("prefill", "chunk")]),
-        mean_over_median=_short(float(np.mean(skew))) if skew else 1.0,
+        mean_over_median=digits(float(np.mean(skew))) if skew else 1.0,
     )
 
 
@@ -194,7 +190,7 @@ def _quantiles(p: Array, walls: Sequence[Array]) -> tuple[float, ...]:
         return (0.0,) * len(p)
     z = np.quantile(np.concatenate(pooled), p)
     z = (z - z.mean()) / z.std()
-    return tuple(_short(float(value)) for value in z)
+    return tuple(digits(float(value)) for value in z)
 
 
 def _curves(

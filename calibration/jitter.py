@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from calibration.records import Records
 from simqueue.profile import Jitter, Row
+from simqueue.units import digits
 
 Array = NDArray[np.float64]
 _QUANTILES = 200
@@ -69,11 +70,11 @@ def jitter_of(records: Records, price: Array, shapes: NDArray[np.int64], stalls:
         prefill=_quantiles(prefill if len(prefill) >= _QUANTILES else ratio[body]),
         persistent=persistent,
         memory=memory,
-        stall_probability=_short(stalls.sum() / step.sum()),
+        stall_probability=digits(stalls.sum() / step.sum()),
         stalls=_stalls(ratio[stalls] - 1),
         lags=_LAGS,
-        autocorrelation=tuple(map(_short, correlation)),
-        drift=tuple(_short(part.mean()) for part in np.array_split(ratio[body], _TENTHS)),
+        autocorrelation=tuple(map(digits, correlation)),
+        drift=tuple(digits(part.mean()) for part in np.array_split(ratio[body], _TENTHS)),
     )
 
 
@@ -87,7 +88,7 @@ def _bias(ratio: Array, shapes: NDArray[np.int64]) -> Array:
 def _quantiles(ratio: Array) -> Row:
     """At ``(i + 1/2) / n``, with mean 1."""
     column = np.quantile(ratio, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
-    return tuple(map(_short, column / column.mean()))
+    return tuple(map(digits, column / column.mean()))
 
 
 def _stalls(excess: Array) -> Row:
@@ -95,7 +96,7 @@ def _stalls(excess: Array) -> Row:
     count = min(len(excess), _STALLS)
     total = np.concatenate([[0.0], np.cumsum(np.sort(excess))])
     edges = np.linspace(0, len(excess), count + 1)
-    return tuple(map(_short, np.diff(np.interp(edges, np.arange(len(total)), total)) * count / max(1, len(excess))))
+    return tuple(map(digits, np.diff(np.interp(edges, np.arange(len(total)), total)) * count / max(1, len(excess))))
 
 
 def _scores(ratio: Array) -> Array:
@@ -116,8 +117,4 @@ def _parts(correlation: Array) -> tuple[Row, Row]:
     share = optimize.nnls(powers, correlation)[0]
     share = share / max(1.0, share.sum() * (1 + 1e-6))
     kept = share > _LEAST_SHARE
-    return tuple(map(_short, share[kept])), tuple(map(_short, _MEMORIES[kept]))
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.7g}")
+    return tuple(map(digits, share[kept])), tuple(map(digits, _MEMORIES[kept]))

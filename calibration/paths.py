@@ -8,6 +8,7 @@ from scipy import optimize
 
 from calibration.records import Records
 from simqueue.profile import Paths
+from simqueue.units import digits
 
 Array = NDArray[np.float64]
 _ROUNDS = 50
@@ -30,13 +31,13 @@ def paths_of(shaped: Records, price: Array, records: Records) -> Paths:
     handover, per_request = _line(shaped.ended[shaped.kind == "batch"], batch)
     response, per_row = _line(answers.rows, answers.seconds)
     return Paths(
-        request_path_s=_short(way),
-        wake_s=_short(max(0.0, _usual(idle) - way)) if len(idle) else 0.0,
+        request_path_s=digits(way),
+        wake_s=digits(max(0.0, _usual(idle) - way)) if len(idle) else 0.0,
         handover_s=handover,
         handover_per_request_s=per_request,
         response_path_s=response,
         response_per_row_s=per_row,
-        timer_late_s=_short(max(0.0, _usual(timer) - way)) if len(timer) else 0.0,
+        timer_late_s=digits(max(0.0, _usual(timer) - way)) if len(timer) else 0.0,
     )
 
 
@@ -48,7 +49,7 @@ def start_row_of(shaped: Records, late: Array) -> float:
     if rows.max(initial=0) < 2:
         return 0.0
     columns = [*(kind == name for name in np.unique(kind)), ended, rows]
-    return _short(_usual_parts(np.column_stack(columns).astype(np.float64), late[alone])[-1])
+    return digits(_usual_parts(np.column_stack(columns).astype(np.float64), late[alone])[-1])
 
 
 def _missed(seconds: Array) -> float:
@@ -67,7 +68,7 @@ def _line(count: NDArray[np.int64], seconds: Array) -> tuple[float, float]:
     if not len(seconds):
         return 0.0, 0.0
     fixed, each = _usual_parts(np.column_stack([np.ones(len(count)), count]), seconds)
-    return _short(fixed), _short(each)
+    return digits(fixed), digits(each)
 
 
 def _usual_parts(design: Array, seconds: Array) -> list[float]:
@@ -81,7 +82,3 @@ def _usual_parts(design: Array, seconds: Array) -> list[float]:
         parts = optimize.nnls(design * weights[:, None], seconds * weights)[0]
         weights = np.maximum(_CLOSE, np.abs(seconds - design @ parts)) ** -0.5
     return (parts / size).tolist()  # type: ignore[no-any-return]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.7g}")

@@ -20,6 +20,7 @@ from calibration.ramp import lengths_for, ramp, runs_of
 from calibration.records import append, beside, recorded
 from calibration.samples import Recorder
 from calibration.watch import watched
+from simqueue.checks import one_of
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.live.device.eager import EagerExecutor
@@ -64,8 +65,8 @@ class Plan:
     lengths: tuple[Lengths, Lengths] | None = None
 
     def __post_init__(self) -> None:
-        _among("runner", self.runner, ("graph", "eager"))
-        _among("dtype", self.dtype, tuple(DTYPES))
+        one_of("calibrate", "runner", self.runner, ("graph", "eager"))
+        one_of("calibrate", "dtype", self.dtype, tuple(DTYPES))
         if not (math.isfinite(self.minutes) and self.minutes >= _LEAST_MINUTES):
             raise ConfigError(f"minutes = {self.minutes} must be a finite number of at least {_LEAST_MINUTES}")
         if self.max_rows < 2:
@@ -200,8 +201,3 @@ def _header(plan: Plan, loaded: Loaded) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": notes(loaded.device),
     }
-
-
-def _among(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{field} = {value!r} is not one of {', '.join(allowed)}")

@@ -17,7 +17,7 @@ from calibration.records import Records
 from simqueue.cost.table import TableCost
 from simqueue.plan import Shape
 from simqueue.profile import Errors, Profile, Serving
-from simqueue.units import Grid
+from simqueue.units import Grid, digits
 
 Array = NDArray[np.float64]
 COEFFICIENTS = ("decode_factor", "prefill_factor", "per_step_s", "per_row_s", "per_prefill_s", "per_prefill_row_s")
@@ -176,5 +176,4 @@ def _errors(records: Records, price: Array, shapes: NDArray[np.int64]) -> Iterat
 
 
 def _short(values: Array) -> list[float]:
-    """Seven digits, as everywhere in a profile."""
-    return [float(f"{value:.7g}") for value in values.tolist()]
+    return [digits(value) for value in values.tolist()]

@@ -34,8 +34,9 @@ def _steps(
     batch = (leaps["rows"] == 0) & ~waited & (not getattr(policy, "iteration_level", True))
     kind = np.select([batch, ~waited], ["batch", "step"], "idle").astype("<U6")
     since = start.copy()
-    for n in np.flatnonzero(waited).tolist():
-        kind[n], since[n] = _cause(policy, result.arrival[result.scheduled == start[n]], result)
+    which = np.flatnonzero(waited)
+    for n, came in zip(which.tolist(), _begun_with(result, start[which]), strict=True):
+        kind[n], since[n] = _cause(policy, came, result)
     records = _made(
         run=run,
         stage=_stage(result, start, stages_s),
@@ -49,6 +50,14 @@ def _steps(
     # follows none.
     known = ~waited | (since > np.concatenate([[-1], (start + total)[:-1]]))
     return records.where(known & (np.arange(len(start)) > 0))
+
+
+def _begun_with(result: Result, at: Column) -> list[Column]:
+    """Of each of these instants, when those had come who were first scheduled then."""
+    order = np.argsort(result.scheduled, kind="stable")
+    scheduled, arrival = result.scheduled[order], result.arrival[order]
+    first, end = (np.searchsorted(scheduled, at, side) for side in ("left", "right"))
+    return [arrival[a:b] for a, b in zip(first.tolist(), end.tolist(), strict=True)]
 
 
 def _cause(policy: BatchingPolicy, came: Column, result: Result) -> tuple[Kind, int]:

@@ -1,4 +1,4 @@
-"""Integer time: seconds at the edges, whole ticks inside, converted here and nowhere else."""
+"""Integer time: seconds at the edges, whole ticks inside, converted here and nowhere else; numbers in files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ PICOSECONDS = 10**12
 _FINEST = 10**17
 _COARSEST = 10**6
 _WORST_ROUNDING = 1e-6
+
+
+def digits(value: float) -> float:
+    """A measured number as files have it: seven digits, more than any repeat can tell, and they can be read."""
+    return float(f"{value:.7g}")
 
 
 @dataclass(frozen=True, slots=True)

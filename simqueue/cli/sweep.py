@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,13 +31,14 @@ def sweep(
     from simqueue.config import read_table
     from simqueue.sweep import plan
     from simqueue.sweep.folder import refuse_unusable
+    from simqueue.sweep.pool import cpus
 
     planned = plan(read_table(file, overrides or ()), file)
     folder = out or Path("out") / file.stem
     refuse_unusable(folder)
     outcomes: dict[int, Row | Failure] = {}
     try:
-        _collect(planned, workers or _cpus(), outcomes)
+        _collect(planned, workers or cpus(), outcomes)
         rows = _rows(outcomes)
         files = _write(planned, rows, folder, figures=True) if rows else []
     except KeyboardInterrupt:
@@ -46,11 +46,6 @@ def sweep(
         raise typer.Exit(_INTERRUPTED) from None
     _print(planned, rows, files)
     _report(planned, outcomes)
-
-
-def _cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -208,22 +207,17 @@ def _announce(planned: Sequence[Case], repeats: int, *, listed: bool) -> None:
 def _outcomes(
     planned: Sequence[Case], before: Validation, out: Path, repeats: int, other_machine: bool, recompare: bool
 ) -> Generator[Cell | Failure, None, None]:
-    from simqueue.sweep.pool import pool
+    from simqueue.sweep.pool import cpus, pool
     from simqueue.testbed import before_loading, open_executor
     from simqueue.validate.run import Plan, compare_again, validate
 
-    with pool(_cpus()) as processes:
+    with pool(cpus()) as processes:
 
         def executor(case: Case) -> Executor:
             return open_executor(case.live, case.scenario.system, case.scenario.run.seed)
 
         plan = Plan(repeats, out, lambda case: before_loading(case.live), executor, processes, other_machine)
         yield from (compare_again if recompare else validate)(planned, plan, before)
-
-
-def _cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tell(outcome: Cell | Failure, number: int, of: int) -> None:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from simqueue.units import digits
 from simqueue.validate.measure import Figures
-from simqueue.validate.record import Figure, Verdict, digits
+from simqueue.validate.record import Figure, Verdict
 
 SATURATION = "saturation_rps"
 JUDGED = ("response_s", "ttft_s")

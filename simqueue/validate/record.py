@@ -180,8 +180,3 @@ def decode(raw: bytes, path: Path) -> Validation:
             f"{path}: is no validation of simqueue, or not whole ({error}): restore it, or move it away, after which "
             "all runs live again (the runs beside it can still be read), or give another folder"
         ) from None
-
-
-def digits(value: float) -> float:
-    """Seven digits: more than any of these can tell, and a file that can be read."""
-    return float(f"{value:.7g}")

@@ -18,13 +18,13 @@ from simqueue.live.executor import Executor
 from simqueue.live.serve import check_rows
 from simqueue.metrics import saturation_rps
 from simqueue.result import Result
-from simqueue.units import Grid
+from simqueue.units import Grid, digits
 from simqueue.validate import machine, runs
 from simqueue.validate.cells import Case
 from simqueue.validate.compare import SATURATION, compare, judge
 from simqueue.validate.measure import DRAWN, Array, measure, span_s
 from simqueue.validate.predict import Task, check_scalable, elasticity, predict
-from simqueue.validate.record import Cell, Curves, Figure, Validation, digits
+from simqueue.validate.record import Cell, Curves, Figure, Validation
 from simqueue.validate.runs import Runs
 from simqueue.validate.steps import steps
 

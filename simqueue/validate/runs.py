@@ -19,12 +19,13 @@ from simqueue.live.serve import Served, serve
 from simqueue.live.worker import GRID
 from simqueue.policy.base import BatchingPolicy
 from simqueue.result import Result
+from simqueue.units import digits
 from simqueue.validate import machine
 from simqueue.validate.again import unchecked
 from simqueue.validate.cells import Case
 from simqueue.validate.folder import keep, runs_of
 from simqueue.validate.processors import processors, stolen_share
-from simqueue.validate.record import Cell, digits
+from simqueue.validate.record import Cell
 
 # An unmeasured run of so many requests comes first, so that the device is awake and has done what it does once.
 _WARM = 8

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from simqueue.plan import Shape
 from simqueue.result import Result
 from simqueue.system import CostSpec
-from simqueue.units import Grid
-from simqueue.validate.record import Steps, digits
+from simqueue.units import Grid, digits
+from simqueue.validate.record import Steps
 
 _SHAPE = {
     "decode_rows": "rows",

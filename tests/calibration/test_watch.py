@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from calibration.records import Records
-from calibration.watch import watched
-from simqueue import Affine, Continuous, Dynamic, System, Workload
+from calibration.watch import _begun_with, watched
+from simqueue import Affine, Continuous, Dynamic, System, Workload, simulate
 from simqueue.live.serve import serve
 from simqueue.live.sleep import SleepExecutor
 from simqueue.policy import BatchingPolicy
@@ -62,3 +62,11 @@ def test_a_request_that_a_busy_replica_missed_counts_no_start() -> None:
     records = live(Continuous(1), [0.0, 0.001], [2, 2])
     assert records.of("queued").seconds == pytest.approx([])  # no seat was free
     assert len(records.of("step")) == 3
+
+
+def test_who_began_when_is_what_a_look_at_everybody_finds() -> None:
+    arrivals = np.random.default_rng(3).uniform(0, 20, 400)
+    result = simulate(Workload.from_columns(np.sort(arrivals), [5] * 400, [3] * 400), System(Continuous(3), COST))
+    shuffled = np.random.default_rng(4).permutation(np.concatenate([result.leaps["start"], [-1, 10**15]]))
+    for at, came in zip(shuffled, _begun_with(result, shuffled), strict=True):
+        assert came.tolist() == result.arrival[result.scheduled == at].tolist()
