@@ -54,11 +54,12 @@ GRAPHS = {"use_cuda_graph": True, "use_async_batching": True}
 FINER = {**GRAPHS, "q_padding_interval_size": 16, "kv_padding_interval_size": 2048}
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
+}
+# Apart, and last: transformers 5.17 failed in its graphs and compiled kernels by an assertion on the device, and after
+# that a process can use its GPU no more.
+COMPILED: dict[str, dict[str, Any]] = {
     "CUDA graphs, asynchronous": GRAPHS,
     "CUDA graphs, asynchronous, finer padding": FINER,
-}
-# Apart, and last: transformers 5.17 failed in its compiled kernels, and after that a process can use its GPU no more.
-COMPILED: dict[str, dict[str, Any]] = {
     "CUDA graphs, asynchronous, finer padding, compiled": {**FINER, "default_compile_level": 1},
 }
 _WORK = Work()
@@ -357,6 +358,7 @@ def show(report: dict[str, Any]) -> None:
     for name, way in (report.get("serving", {}).get("ways", {}) | report.get("compiled", {})).items():
         print(f"{name:75}", way.get("failed") or f"{way['tokens_per_s']:9.0f} tokens/s {way.get('median_us', '')}")
     for name, found in report.get("check", {}).items():
+        found = found if isinstance(found, dict) else {"failed": found}
         print(f"{name:12}", found.get("failed") or f"equal {found['equal']:.2%}, same {found['same']:.2%}")
 
 

@@ -100,9 +100,9 @@ def _verdict(aimed: Figure) -> Verdict:
     assert aimed.error is not None
     assert aimed.target is not None
     assert aimed.allowed is not None
-    if aimed.allowed > TOO_WIDE * aimed.target:
-        return "not told apart"
-    return "reached" if abs(aimed.error) <= aimed.allowed else "MISSED"
+    if abs(aimed.error) > aimed.allowed:
+        return "MISSED"
+    return "not told apart" if aimed.allowed > TOO_WIDE * aimed.target else "reached"
 
 
 def _why_not(figure: Figure, metric: str, statistic: str, load: float | None, counted: int) -> str:

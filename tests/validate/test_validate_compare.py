@@ -122,9 +122,12 @@ def test_a_single_live_run_is_not_judged(metric: str, load: float) -> None:
 def test_a_noise_floor_of_more_than_five_targets_tells_nothing(error: float) -> None:
     assert _verdict(_figure(error, 0.0749), 0.8).verdict == ("MISSED" if error == -0.9 else "reached")
     judged = _verdict(_figure(error, 0.0751), 0.8)
-    assert (judged.verdict, judged.target, judged.why) == ("not told apart", 0.03, "")
+    # What is farther off than that is wrong nevertheless.
+    verdict = "MISSED" if error == -0.9 else "not told apart"
+    assert (judged.verdict, judged.target, judged.why) == (verdict, 0.03, "")
     assert not judged.by_the_floor
-    assert _verdict(_figure(error, 0.0251), 20.0, metric=SATURATION).verdict == "not told apart"
+    saturation = _verdict(_figure(error, 0.0251), 20.0, metric=SATURATION)
+    assert saturation.verdict == ("not told apart" if abs(error) <= 0.0502 else "MISSED")
 
 
 def test_saturation_is_judged_wherever_it_was_measured() -> None:
