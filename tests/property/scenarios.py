@@ -118,6 +118,7 @@ class Served(NamedTuple):
     per_row: int = 0
     per_prefill: int = 0
     per_prefill_row: int = 0
+    per_start_row: int = 0
 
     def run(self) -> Serving:
         """The same for a profile, with noise but without stalls, which would count in the mean."""
@@ -141,17 +142,17 @@ class TablePrice:
 
     def __call__(self, step: StepShape) -> int:
         decoding, served = step.decode_rows + step.held_rows, self.served
-        price = 0
+        price, launched = 0, Fraction(0)
         if step.prefill_rows:
             plane = 1 if step.prefill_context else 0
             cells = [[cell[plane] for cell in line] for line in self.prefill]
-            launched = served.prefill_factor * self._look(self.rows, self.width, cells, step.prefill_rows, step.widest)
-            price += max(1, round(launched) + served.per_prefill + served.per_prefill_row * step.prefill_rows)
-            price += 0 if decoding else served.per_step
-        if decoding:
-            launched = served.decode_factor * self._look(self.rows, self.longest, self.decode, decoding, step.longest)
-            price += max(1, round(launched) + served.per_step + served.per_row * decoding)
-        return max(1, price + (served.prefill_factor * self.mixed if step.prefill_rows and decoding else 0))
+            launched = self._look(self.rows, self.width, cells, step.prefill_rows, step.widest)
+            price += round(served.prefill_factor * launched) + served.prefill_factor * self.mixed
+            price += served.per_prefill + served.per_prefill_row * step.prefill_rows
+        if not decoding:
+            return max(1, round(launched) + served.per_start_row * step.prefill_rows)
+        launched = served.decode_factor * self._look(self.rows, self.longest, self.decode, decoding, step.longest)
+        return max(1, price + max(1, round(launched) + served.per_step + served.per_row * decoding))
 
     def _look(self, xs: Any, ys: Any, cells: Any, x: int, y: int) -> Fraction:
         lines = [self._between(ys, line, y) for line in cells]
@@ -178,7 +179,7 @@ def tables(draw: st.DrawFn) -> tuple[Measured, reference.Price]:
     rule = draw(st.sampled_from(["ceil", "linear"]))
     mixed = draw(st.integers(-20, 20))
     term = st.integers(-5, 20)
-    served = draw(st.just(Served()) | st.builds(Served, st.integers(1, 3), st.integers(1, 3), term, term, term, term))
+    served = draw(st.just(Served()) | st.builds(Served, *[st.integers(1, 3)] * 2, *[term] * 5))
     return (
         measured(rows, longest, decode, width, prefill, rule, mixed, PS, serving=served.run()),
         TablePrice(rows, longest, decode, width, prefill, rule, mixed, served),
