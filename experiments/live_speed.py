@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from transformers.generation import ContinuousBatchingConfig
 
 from calibration.check import INITIALIZER_RANGE, examine
 from simqueue.cost.linear import Affine
+from simqueue.errors import SimqueueError
 from simqueue.live.device.buckets import bucket
 from simqueue.live.device.graph import GraphExecutor
 from simqueue.live.device.load import Loaded, load
@@ -403,4 +405,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SimqueueError as error:
+        sys.exit(f"live_speed: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
