@@ -18,7 +18,7 @@ from simqueue.errors import ConfigError, OutputError
 Kind = Literal["step", "batch", "idle", "timer", "queued", "answer"]
 Ints = NDArray[np.int64]
 _KINDS = get_args(Kind)
-_MARK = "# simqueue serving 1 "
+_MARK = "# simqueue serving 2 "
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class Records:
             step that took it (negative if it still made it into a step that had begun by then); "answer": seconds from
             the end of a step to when the client had the token.
         rows, longest, prefill_rows, widest, context: of the step, as `simqueue.plan.Shape` has them; ``rows`` decode or
-            are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are.
+            are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are;
+            ``prefill_rows`` of "answer" are those of the step that followed at once, if one did.
         ended: requests in the batch that ended before, for a "batch".
+        waited_ns: how long the replica had been free by then, for an "idle".
         seconds: how long.
     """
 
@@ -49,6 +51,7 @@ class Records:
     widest: Ints
     context: Ints
     ended: Ints
+    waited_ns: Ints
     seconds: NDArray[np.float64]
 
     def __len__(self) -> int:

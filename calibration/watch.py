@@ -20,7 +20,7 @@ def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], r
     """The records of a live run whose stages of load begin at ``stages_s``: steps in order, then requests."""
     result, waited = served.result, served.waited
     assert result is not None
-    parts = [_steps(result, waited, policy, stages_s, run), _answers(result, stages_s, run)]
+    parts = [_steps(result, waited, policy, stages_s, run), _answers(result, waited, stages_s, run)]
     if isinstance(policy, Continuous) and policy.max_tokens is None:
         parts.append(_queued(result, waited, policy.max_seqs, stages_s, run))
     return Records.joined(parts)
@@ -37,6 +37,7 @@ def _steps(
     which = np.flatnonzero(waited)
     for n, came in zip(which.tolist(), _begun_with(result, start[which]), strict=True):
         kind[n], since[n] = _cause(policy, came, result)
+    free = since - np.concatenate([[0], (start + total)[:-1]])
     records = _made(
         run=run,
         stage=_stage(result, start, stages_s),
@@ -44,11 +45,12 @@ def _steps(
         **{name: leaps[column] for name, column in _STEP.items()},
         context=leaps["prefill_context"],
         ended=np.where(batch, _batch_before(leaps), 0),
+        waited_ns=np.where(kind == "idle", result.grid.seconds(free) * 1e9, 0).astype(np.int64),
         seconds=result.grid.seconds(start + total - since),
     )
     # A request that came while the last step ended found the replica neither free nor busy; the first step ever
     # follows none.
-    known = ~waited | (since > np.concatenate([[-1], (start + total)[:-1]]))
+    known = ~waited | (free > 0)
     return records.where(known & (np.arange(len(start)) > 0))
 
 
@@ -78,17 +80,21 @@ def _batch_before(leaps: Mapping[str, Column]) -> Column:
     return np.where(last >= 0, leaps["prefill_rows"][begins[np.maximum(last, 0)]], 0)
 
 
-def _answers(result: Result, stages_s: Sequence[float], run: int) -> Records:
-    """When the first token of every request was there."""
+def _answers(result: Result, waited: NDArray[np.bool_], stages_s: Sequence[float], run: int) -> Records:
+    """When the first and the last token of every request were there."""
     leaps = result.leaps
     ends = leaps["start"] + leaps["total"]
-    step = np.searchsorted(ends, result.first_token - result.first_delivery)
+    # What the step after it prefills, if it came at once.
+    onward = np.append(np.where(waited, 0, leaps["prefill_rows"])[1:], 0)
+    delivery = np.concatenate([result.first_delivery, result.delivery])
+    step = np.searchsorted(ends, np.concatenate([result.first_token, result.finished]) - delivery)
     return _made(
         run=run,
         stage=_stage(result, ends[step], stages_s),
         kind=np.full(len(step), "answer"),
         rows=(leaps["rows"] + leaps["prefill_rows"])[step],
-        seconds=result.grid.seconds(result.first_delivery),
+        prefill_rows=onward[step],
+        seconds=result.grid.seconds(delivery),
     )
 
 

@@ -29,8 +29,9 @@ from simqueue.record import NEVER
 from simqueue.source import Columns, Source, Users
 
 _CHUNK = 1 << 16
-# The operating system wakes a sleeper this late, about; the rest is waited for awake, reading what comes.
-_OVERSLEPT_NS = 100_000
+# The operating system wakes a sleeper so late at most, but rarely, and the longer it slept the later; the rest is waited
+# for awake, reading what comes.
+_OVERSLEPT_NS = 1_000_000
 SERVER_GONE = "the server has gone away"
 
 
@@ -286,8 +287,8 @@ class Clients:
 def converse(sock: socket.socket, job: Job, origin_ns: int) -> Account:
     """Run all clients of a job over one socket, on an event loop of their own.
 
-    `select` wakes within some 100 microseconds of its time, which are waited for awake; `epoll`, which asyncio takes by
-    default, rounds up to whole milliseconds.
+    `select` wakes within some 100 microseconds of its time; `epoll`, which asyncio takes by default, rounds up to whole
+    milliseconds.
     """
 
     async def run() -> Account:

@@ -29,8 +29,6 @@ from simqueue.units import Grid
 GRID = Grid()
 TICKS_PER_NS = GRID.ticks_per_s // 10**9
 INTERRUPTED = "the server was stopped"
-# A worker that waits looks up so often whether it shall stop.
-_LOOK_UP_S = 0.1
 
 
 class Worker:
@@ -278,19 +276,19 @@ class Worker:
     # When nothing runs.
 
     def _wait(self, wait: Wait) -> bool:
-        """Until something comes or the wait is over. Returns whether anybody is there to serve."""
+        """Until something comes or the wait is over. Returns whether anybody is there to serve.
+
+        It looks again and again: one who sleeps is woken late, and the later the longer it slept.
+        """
         self._waited = True
         while not self._stopped():
             here = [connection for connection in self._connections if not connection.gone]
             if not here:
                 return False
-            left_s = _LOOK_UP_S
-            if wait.until is not None:
-                left_s = min(left_s, (wait.until / TICKS_PER_NS + self._origin_ns - now_ns()) / 1e9)
-                if left_s <= 0:
-                    return True
+            if wait.until is not None and self._ticks(now_ns()) >= wait.until:
+                return True
             behind = [connection for connection in here if connection.waiting]
-            readable, writable, _ = select.select(here, behind, [], left_s)
+            readable, writable, _ = select.select(here, behind, [], 0)
             for connection in writable:
                 connection.flush()
             if readable:

@@ -26,7 +26,7 @@ def test_paths_of_a_simulated_server() -> None:
 def made(kind: str, seconds: list[float], **columns: list[int]) -> Records:
     count = len(seconds)
     plain = {name: np.zeros(count, np.int64) for name in ("run", "stage", "rows", "longest", "prefill_rows")}
-    plain |= {name: np.zeros(count, np.int64) for name in ("widest", "context", "ended")}
+    plain |= {name: np.zeros(count, np.int64) for name in ("widest", "context", "ended", "waited_ns")}
     given = {name: np.array(column) for name, column in columns.items()}
     return Records(**{**plain, **given}, kind=np.full(count, kind), seconds=np.array(seconds))
 

@@ -38,7 +38,7 @@ def test_steps_starts_and_answers_of_continuous_batching() -> None:
     assert np.all(steps.seconds > 0.5 * STEP_S)
     assert steps.prefill_rows.sum() == 1
     assert steps.rows.max() == 2
-    assert len(answers) == 4
+    assert len(answers) == 8
     assert np.all(answers.seconds > 0)
     queued = records.of("queued")
     assert len(queued) == 1
