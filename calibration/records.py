@@ -38,7 +38,7 @@ class Records:
             are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are;
             ``prefill_rows`` of "answer" are those of the step that followed at once, if one did.
         ended: requests in the batch that ended before, for a "batch".
-        waited_ns: how long the replica had been free by then, for an "idle".
+        waited_ns: how long the replica had been free by then, for an "idle"; 0 where that was not recorded.
         seconds: how long.
     """
 
