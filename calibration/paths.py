@@ -9,10 +9,13 @@ from scipy import optimize
 from calibration.records import Records
 from simqueue.profile import Paths
 from simqueue.units import digits
+from simqueue.wake import Wake
 
 Array = NDArray[np.float64]
 _ROUNDS = 50
 _CLOSE = 1e-7
+# Starts after a wait are told apart by its length in groups of so many, at least, and so many groups, at most.
+_A_GROUP, _MOST_GROUPS = 15, 8
 
 
 def paths_of(shaped: Records, price: Array, records: Records) -> Paths:
@@ -21,18 +24,20 @@ def paths_of(shaped: Records, price: Array, records: Records) -> Paths:
     Arrivals fall anywhere between the begins of two steps, so that with a way of r to the queue a share r / step misses
     the next one, and on average that costs each r: the mean of "queued", without those who missed more than twice what
     is usual for a miss, which no way to the queue explains: their clients slept. Where the replica was free, what the
-    end of the step comes later than way and price is how long it took to wake, or how late the timer was. Between
-    batches, what a period has beyond its price is the hand-over. All are what is usual, not means: see `_usual`.
+    end of the step comes later than way and price is how long it took to wake, by how long it had waited, or how late
+    the timer was. Between batches, what a period has beyond its price is the hand-over. All are what is usual, not
+    means: see `_usual`.
     """
     late = shaped.seconds - price
     idle, timer, batch = (late[shaped.kind == kind] for kind in ("idle", "timer", "batch"))
+    waited = shaped.waited_ns[shaped.kind == "idle"] / 1e9
     queued, answers = records.of("queued"), records.of("answer")
     way = max(0.0, _missed(queued.seconds) if len(queued) else _usual(idle))
     handover, per_request = _line(shaped.ended[shaped.kind == "batch"], batch)
     response, per_row = _line(answers.rows, answers.seconds)
     return Paths(
         request_path_s=digits(way),
-        wake_s=digits(max(0.0, _usual(idle) - way)) if len(idle) else 0.0,
+        wake_s=_wake(waited, idle - way),
         handover_s=handover,
         handover_per_request_s=per_request,
         response_path_s=response,
@@ -50,6 +55,14 @@ def start_row_of(shaped: Records, late: Array) -> float:
         return 0.0
     columns = [*(kind == name for name in np.unique(kind)), ended, rows]
     return digits(_usual_parts(np.column_stack(columns).astype(np.float64), late[alone])[-1])
+
+
+def _wake(waited: Array, late: Array) -> Wake:
+    """What is usual of groups that had waited about as long; of all, where there is but one."""
+    order = np.argsort(waited, kind="stable")
+    groups = np.array_split(order, min(_MOST_GROUPS, max(1, len(order) // _A_GROUP)))
+    knots = {digits(_usual(waited[group])): digits(max(0.0, _usual(late[group]))) for group in groups}
+    return tuple(knots.items()) if len(knots) > 1 else digits(max(0.0, _usual(late)))
 
 
 def _missed(seconds: Array) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from simqueue.errors import OutputError, ProfileError
 from simqueue.profile_checks import problems
+from simqueue.wake import Wake
 
 SCHEMA = 1
 
@@ -269,7 +270,7 @@ class Paths(_Strict, frozen=True):
     """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it."""
 
     request_path_s: float
-    wake_s: float
+    wake_s: Wake
     handover_s: float
     handover_per_request_s: float
     response_path_s: float

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simqueue.checks import seconds
+from simqueue.errors import ConfigError
+from simqueue.wake import check_wake
+
 if TYPE_CHECKING:
     from simqueue.profile import Curve, DecodeTable, Jitter, Noise, Point, PrefillTable, Profile, Serving
 
@@ -139,9 +143,11 @@ def _serving_problems(serving: Serving, runner: str) -> Iterator[str]:
         if not (math.isfinite(value) and value > 0):
             yield f"serving.{name} = {value} must be positive and finite"
     for name in serving.paths.__struct_fields__:
-        value = getattr(serving.paths, name)
-        if not (math.isfinite(value) and value >= 0):
-            yield f"serving.paths.{name} = {value} must be finite, 0 or more"
+        check = check_wake if name == "wake_s" else seconds
+        try:
+            check("serving", f"paths.{name}", getattr(serving.paths, name))
+        except ConfigError as error:
+            yield str(error)
     yield from _jitter_problems(serving.jitter)
 
 

@@ -12,6 +12,7 @@ from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
 from simqueue.policy.base import BatchingPolicy
 from simqueue.units import Grid
+from simqueue.wake import Wake, check_wake
 
 
 class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +25,8 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         response_path_s, response_per_row_s: from the end of a step to the client, for every token, the second times the
             rows of the step, whose tokens leave together; part of the service time.
         timer_late_s: how late a timer fires.
-        wake_s: from a request's coming to the queue until a server that waits looks there.
+        wake_s: from a request's coming to the queue until a server that waits looks there; pairs (waited, taken) where
+            that depends on how long it has waited (see `simqueue.wake`).
     """
 
     request_path_s: float = 0.0
@@ -33,11 +35,12 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     response_path_s: float = 0.0
     timer_late_s: float = 0.0
     response_per_row_s: float = 0.0
-    wake_s: float = 0.0
+    wake_s: Wake = 0.0
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
-            seconds("overheads", key, getattr(self, key))
+            check = check_wake if key == "wake_s" else seconds
+            check("overheads", key, getattr(self, key))
 
     @classmethod
     def measured(cls, policy: BatchingPolicy, cost: Measured) -> Self:

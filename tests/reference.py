@@ -24,8 +24,11 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Overheads:
     """What the server costs beside the model, in ticks."""
 
     request_path: int = 0
-    wake: int = 0
+    wake: int | tuple[tuple[int, int], ...] = 0
     handover: int = 0
     handover_per_request: int = 0
     response_path: int = 0
@@ -231,7 +234,7 @@ def simulate(
 
         # Nothing starts now: sleep until the next request has been seen, or the deadline fires.
         visible = clients.next_visible()
-        wakes = [] if visible is None else [visible + overheads.wake]
+        wakes = [] if visible is None else [visible + waking(overheads.wake, visible - now)]
         if isinstance(policy, Dynamic) and policy.max_wait is not None and waiting:
             wakes.append(waiting[0].visible + policy.max_wait + overheads.timer_late)
         now = min(wakes)
@@ -241,6 +244,18 @@ def simulate(
         model.steps,
         {row.request.id: row.request.arrival for row in everyone},
     )
+
+
+def waking(wake: int | tuple[tuple[int, int], ...], waited: int) -> int:
+    """How long a server that has waited so long takes to wake: on the line between two pairs, rounded down."""
+    if isinstance(wake, int):
+        return wake
+    if waited <= wake[0][0]:
+        return wake[0][1]
+    for (x0, y0), (x1, y1) in pairwise(wake):
+        if x0 <= waited <= x1:
+            return y0 + math.floor(Fraction((y1 - y0) * (waited - x0), x1 - x0))
+    return wake[-1][1]
 
 
 class Crowd:

@@ -145,7 +145,7 @@ DAMAGE = [
     (setting("curves", "decode", "knots", 1, value=1), r"curves\.decode\.knots does not increase"),
     (setting("serving", "per_row_s", value=None), r"Expected `float`, got `null` - at `\$\.serving\.per_row_s`"),
     (setting("serving", "prefill_factor", value=0.0), r"serving\.prefill_factor = 0.0 must be positive and finite"),
-    (setting("serving", "paths", "handover_s", value=-1e-9), r"serving\.paths\.handover_s = -1e-09 must be finite"),
+    (setting("serving", "paths", "handover_s", value=-1e-9), r"serving: paths\.handover_s = -1e-09 must be a finite"),
     (setting("serving", "jitter", "decode", value=[0.5, 1.0]), r"serving\.jitter\.decode must be .* with mean 1"),
     (setting("serving", "jitter", "prefill", value=[1.5, 0.5]), r"serving\.jitter\.prefill must be .* not decreasing"),
     (setting("serving", "jitter", "prefill", value=[]), r"serving\.jitter\.prefill must be"),

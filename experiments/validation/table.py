@@ -2,7 +2,7 @@
 
     python experiments/validation/table.py
 
-prints that of the H100; that of another run, if it is named.
+prints that of the H200; that of another run, if it is named.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from simqueue.errors import ConfigError, SimqueueError
 from simqueue.validate.record import Cell, decode
 from simqueue.validate.table import plans
 
-H100 = Path(__file__).parent / "results" / "h100" / "validation.json"
+H200 = Path(__file__).parent / "results" / "h200" / "validation.json"
 FIGURES = [(metric, name) for metric in ("response_s", "ttft_s") for name in ("mean", "p50", "p95", "p99")]
 MARKS = {"MISSED": " **missed**", "not told apart": " ?", "not judged": " *"}
 
@@ -60,7 +60,7 @@ def show(cells: Sequence[Cell]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exits with 2 after a refusal in one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("validation", type=Path, nargs="?", default=H100, help="validation.json; that of the H100")
+    parser.add_argument("validation", type=Path, nargs="?", default=H200, help="validation.json; that of the H200")
     try:
         show(read(parser.parse_args(arguments).validation))
     except SimqueueError as error:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simqueue.profile import Jitter, Paths, Serving
+from simqueue.wake import Wake
 
 
 def describe_serving(console: Console, serving: Serving) -> None:
@@ -32,8 +33,15 @@ def _words(name: str) -> str:
 
 
 def _beside(paths: Paths) -> str:
-    values = (f"{_words(name)} {getattr(paths, name) * 1e6:.3g}" for name in paths.__struct_fields__)
+    values = (f"{_words(name)} {_microseconds(getattr(paths, name))}" for name in paths.__struct_fields__)
     return f"beside the steps, in us: {', '.join(values)}"
+
+
+def _microseconds(value: Wake) -> str:
+    if not isinstance(value, tuple):
+        return f"{value * 1e6:.3g}"
+    (shortest, least), (longest, most) = value[0], value[-1]
+    return f"{least * 1e6:.3g} to {most * 1e6:.3g} (waited {shortest * 1e3:.2g} to {longest * 1e3:.3g} ms)"
 
 
 def _scatter(jitter: Jitter) -> Iterator[str]:

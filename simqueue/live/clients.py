@@ -29,8 +29,8 @@ from simqueue.record import NEVER
 from simqueue.source import Columns, Source, Users
 
 _CHUNK = 1 << 16
-# The operating system wakes a sleeper so late at most, but rarely, and the longer it slept the later; the rest is waited
-# for awake, reading what comes.
+# The operating system rarely wakes a sleeper later than this, but the later the longer it slept; the rest is waited for
+# awake, reading what comes.
 _OVERSLEPT_NS = 1_000_000
 SERVER_GONE = "the server has gone away"
 

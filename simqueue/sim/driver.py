@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import simpy
@@ -17,13 +17,13 @@ from simqueue.source import Columns, Source
 
 
 class Delays(NamedTuple):
-    """The overheads that a driver spends itself, in ticks."""
+    """The overheads that a driver spends itself, in ticks; ``wake`` by the ticks that were waited."""
 
     handover: int = 0
     handover_per_request: int = 0
     timer_late: int = 0
     response_per_row: int = 0
-    wake: int = 0
+    wake: Callable[[int], int] = lambda waited: 0
 
 
 _NO_DELAYS = Delays()
@@ -69,7 +69,7 @@ def _replica(
     plan, complete, add, timeout = engine.plan, engine.complete, leaps.add, env.timeout
     price, leap = cost.step, cost.leap
     hands_over = delays.handover or delays.handover_per_request
-    take, submit, next_arrival = source.take, engine.submit, source.next
+    take, submit, next_arrival, wake = source.take, engine.submit, source.next, delays.wake
     loops = not isinstance(source, Columns)
     now = 0
     while True:
@@ -82,7 +82,7 @@ def _replica(
         if isinstance(work, Wait):
             if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
-            due = next_arrival + delays.wake
+            due = next_arrival if next_arrival == NEVER else next_arrival + wake(next_arrival - now)
             if work.until is not None:
                 due = min(due, work.until + delays.timer_late)
             yield timeout(due - now)

@@ -26,6 +26,7 @@ from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.source import Columns, Source, Users
 from simqueue.system import System
 from simqueue.units import INT64_MAX, Grid, grid_for
+from simqueue.wake import on_grid
 from simqueue.workload import Workload
 
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
@@ -178,8 +179,11 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
     delays = Delays(
-        *(ticks(over.handover_s), ticks(over.handover_per_request_s)),
-        *(ticks(over.timer_late_s), ticks(over.response_per_row_s), ticks(over.wake_s)),
+        handover=ticks(over.handover_s),
+        handover_per_request=ticks(over.handover_per_request_s),
+        timer_late=ticks(over.timer_late_s),
+        response_per_row=ticks(over.response_per_row_s),
+        wake=on_grid(over.wake_s, bound.grid),
     )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
 

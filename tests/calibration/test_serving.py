@@ -16,7 +16,9 @@ from calibration.records import Records
 from calibration.serving import COEFFICIENTS, design_of, serving_of
 from simqueue import NoNoise, ServingNoise
 from simqueue.profile import Paths, Profile, Serving, load_profile
+from simqueue.wake import pairs
 
+TRUE_WAKE_S = 8e-5
 TRUE = serving(
     decode_factor=1.02,
     prefill_factor=0.97,
@@ -30,7 +32,7 @@ TRUE = serving(
     ),
     paths=Paths(
         request_path_s=1.5e-4,
-        wake_s=8e-5,
+        wake_s=TRUE_WAKE_S,
         handover_s=2e-4,
         handover_per_request_s=5e-6,
         response_path_s=1e-4,
@@ -72,7 +74,8 @@ def test_without_noise_everything_comes_back() -> None:
     for name in ("handover_s", "handover_per_request_s", "response_path_s", "response_per_row_s"):
         assert getattr(made.paths, name) == pytest.approx(getattr(TRUE.paths, name), rel=1e-3)
     way = made.paths.request_path_s
-    assert way + made.paths.wake_s == pytest.approx(TRUE.paths.request_path_s + TRUE.paths.wake_s, rel=1e-3)
+    for _, wake_s in pairs(made.paths.wake_s):
+        assert way + wake_s == pytest.approx(TRUE.paths.request_path_s + TRUE_WAKE_S, rel=1e-3)
     assert way + made.paths.timer_late_s == pytest.approx(TRUE.paths.request_path_s + TRUE.paths.timer_late_s, rel=1e-3)
     assert made.jitter.stall_probability == 0
     assert max(made.jitter.decode) - min(made.jitter.decode) < 1e-6

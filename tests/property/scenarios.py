@@ -28,6 +28,10 @@ PS = 1e-12
 NOISE_STREAM = (1 << 16, 0)
 
 
+def _seconds(ticks: Any) -> Any:
+    return tuple(tuple(at * PS for at in pair) for pair in ticks) if isinstance(ticks, tuple) else ticks * PS
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One run, as the package and as the reference understand it."""
@@ -49,7 +53,7 @@ class Scenario:
 
     @cached_property
     def system(self) -> System:
-        over = {f"{name}_s": ticks * PS for name, ticks in vars(self.overheads).items()}
+        over = {f"{name}_s": _seconds(ticks) for name, ticks in vars(self.overheads).items()}
         return System(self.policy, self.cost, self.noise, Overheads(**over), max_context_tokens=10**9)
 
     def run(self, **how: Any) -> simqueue.Result:
@@ -234,13 +238,16 @@ NOISES: st.SearchStrategy[Any] = st.one_of(
     st.builds(simqueue.ErlangNoise, st.integers(1, 9)),
 )
 _DELAY = st.sampled_from([0, 0, 0, 1, 3, 5, 10, 10**9])
+_WAKES = st.dictionaries(st.sampled_from([0, 1, 7, 20, 10**3, 10**9]), _DELAY, min_size=1).map(
+    lambda pairs: tuple(sorted(pairs.items()))
+)
 
 
 @st.composite
 def delays(draw: st.DrawFn, *, handover: bool) -> reference.Overheads:
     """All of them; the hand-over only where batches run to completion."""
     pause = _DELAY if handover else st.just(0)
-    return reference.Overheads(*map(draw, (_DELAY, _DELAY, pause, pause, _DELAY, _DELAY, _DELAY)))
+    return reference.Overheads(*map(draw, (_DELAY, st.one_of(_DELAY, _WAKES), pause, pause, _DELAY, _DELAY, _DELAY)))
 
 
 @st.composite
