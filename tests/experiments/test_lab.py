@@ -25,7 +25,7 @@ from simqueue.workload import Workload
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RESULT, DOCS = EXPERIMENTS / "lab" / "results" / "h200", EXPERIMENTS.parent / "docs"
 NOTEBOOK = EXPERIMENTS / "batching_and_queueing_lab.ipynb"
-USERS, MINUTES = 4, 0.13
+USERS, MINUTES = 4, 0.25
 # What the notebook is told before it starts, so that it is quick.
 QUICK = f"""
 import lab.bench, lab.curves, lab.trial
