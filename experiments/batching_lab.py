@@ -37,7 +37,7 @@ from lab.lessons import lessons
 from lab.machine import Machine, calling, streaming
 from lab.trial import SEED, Case, Trial, attempt, same_tokens
 from simqueue.errors import ConfigError, OutputError, SimqueueError
-from simqueue.folders import refuse_unusable
+from simqueue.folders import made, refuse_unusable
 from simqueue.live.device.text import pipeline
 from simqueue.live.log import log
 from simqueue.plot import style
@@ -272,7 +272,7 @@ def _follow(options: argparse.Namespace) -> None:
     refuse_unusable(options.out, _strange, "the lab did not write")
     found = former(options.redraw) if options.redraw else _found(options)
     show(found, Console())
-    files = figures.save(draw(found), _made(options.out))
+    files = figures.save(draw(found), made(options.out))
     print(f"{len(files)} figures in {options.out}; the run took {found['provenance']['took_s']} s")
 
 
@@ -281,7 +281,7 @@ def _found(options: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     bench = open_bench(options.device, options.model, options.users)
     print(f"{bench.about}\n{ask_pipeline(bench)!r}")
-    lab, about = run(bench, _made(options.out))
+    lab, about = run(bench, made(options.out))
     found = record(lab, {**about, "took_s": round(time.monotonic() - began, 1)})
     _write(options.out / "lab.json", strict_json(found))
     return found
@@ -290,14 +290,6 @@ def _found(options: argparse.Namespace) -> dict[str, Any]:
 def _strange(folder: Path) -> list[str]:
     """Whatever is in a folder and no lab's."""
     return sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
-    return folder
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import simqueue as sq
 from simqueue.errors import SimqueueError
-from simqueue.folders import refuse_unusable
+from simqueue.folders import made, refuse_unusable
 from simqueue.live.ledger import HOST_FIELDS
 from simqueue.live.serve import Served, serve
 from simqueue.live.sleep import SleepExecutor
@@ -292,9 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = parser.parse_args(arguments).out
     try:
         refuse_unusable(out)
-        run = record()
-        out.mkdir(parents=True, exist_ok=True)
-        print(*draw(run, out), sep="\n")
+        made(out)
+        print(*draw(record(), out), sep="\n")
     except SimqueueError as error:
         print(f"live_timeline: {error}", file=sys.stderr)
         sys.exit(2)

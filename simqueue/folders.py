@@ -32,3 +32,12 @@ def refuse_unusable(folder: Path, strange: Callable[[Path], Sequence[str]] = _an
     if found:
         more = f" and {len(found) - 1} more" if found[1:] else ""
         raise OutputError(f"{folder}: holds {found[0]!r}{more}, which {whose}: give an empty folder")
+
+
+def made(folder: Path) -> Path:
+    """The folder, there now. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
+    return folder

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from simqueue.accuracy import KINDS, CurveKind, points_of, predict
-from simqueue.errors import OutputError
+from simqueue.folders import made
 from simqueue.plot import style
 from simqueue.profile import Curve, Point, Profile
 
@@ -37,16 +37,7 @@ def plot_curve(profile: Profile, folder: Path) -> list[Path]:
     with style.look():
         figure, note = _totals(profile) if profile.runner == "samples" else _measured(profile)
         style.caption(figure, f"{source_of(profile)}\n{note}")
-        return style.save(figure, made_folder(folder) / profile.name)
-
-
-def made_folder(folder: Path) -> Path:
-    """The folder, made where it does not exist. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
-    return folder
+        return style.save(figure, made(folder) / profile.name)
 
 
 def source_of(profile: Profile) -> str:

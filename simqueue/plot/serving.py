@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from simqueue.cost.table import TableCost
 from simqueue.errors import OutputError
+from simqueue.folders import made
 from simqueue.plot import style
-from simqueue.plot.curve import made_folder, source_of
+from simqueue.plot.curve import source_of
 from simqueue.profile import Jitter, Profile
 from simqueue.units import Grid
 
@@ -42,7 +43,7 @@ def plot_serving(profile: Profile, folder: Path) -> list[Path]:
             f"{source_of(profile)}\n{serving.steps:,} steps of serving runs, from the end of one to that of the next, "
             "with the host's part between the two. Multipliers are of a step's mean without stalls.",
         )
-        return style.save(figure, made_folder(folder) / f"{profile.name}-serving")
+        return style.save(figure, made(folder) / f"{profile.name}-serving")
 
 
 def _periods(axes: Axes, profile: Profile) -> None:
@@ -52,8 +53,8 @@ def _periods(axes: Axes, profile: Profile) -> None:
     bare = msgspec.structs.replace(profile, serving=None)
     for i, share in enumerate(_LONGEST):
         longest = np.full(len(rows), max(1, int(share * profile.decode.longest[-1])))
-        for made, line, what in ((bare, ":", "table"), (profile, "-", "served")):
-            cost = TableCost(made, _GRID, curve=False, extrapolate=False)
+        for which, line, what in ((bare, ":", "table"), (profile, "-", "served")):
+            cost = TableCost(which, _GRID, curve=False, extrapolate=False)
             ms = 1e3 * _GRID.seconds(cost.column(rows, rows, longest))
             axes.plot(rows, ms, line, color=style.colour(i), label=f"{what}, {longest[0]:,} tokens")
     axes.set(title="Decode step", xlabel="rows", ylabel="ms", ylim=(0, None))

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from simqueue.errors import OutputError
+from simqueue.folders import made
 from simqueue.plot import style
 from simqueue.validate.compare import CENTRE, JUDGED, SATURATION, SATURATION_TARGET, TAIL, TARGETS, target_of
 from simqueue.validate.folder import slug, unique_slug
@@ -57,7 +57,7 @@ def plot_validation(cells: Sequence[Cell], folder: Path) -> list[Path]:
         OutputError: they cannot be written.
     """
     every = list(_series(cells))
-    _make(folder)
+    made(folder)
     with style.look():
         drawn = {"errors": _errors(every), "saturation": _saturation(every)}
         drawn |= {_file_name(series, every): _distributions(series) for series in every}
@@ -69,13 +69,6 @@ def _file_name(series: Series, every: Sequence[Series]) -> str:
     """Its slug, unless that is another's too."""
     alike = sum(slug(other.name) == slug(series.name) for other in every)
     return slug(series.name) if alike == 1 else unique_slug(series.name)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
 
 
 def _series(cells: Sequence[Cell]) -> Iterator[Series]:

@@ -214,8 +214,11 @@ class CountsSteps:
         return self.Memory()
 
 
+_DICE = random.Random(7)
+
+
 def chance(view: View) -> Step | Wait:
-    return Step(random.randint(1, view.waiting), lasts="batch") if view.waiting else Wait()
+    return Step(_DICE.randint(1, view.waiting), lasts="batch") if view.waiting else Wait()
 
 
 def one(view: View, **how: Any) -> Step | Wait:
