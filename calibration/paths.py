@@ -1,4 +1,4 @@
-"""What serving costs beside the steps: to the queue, between batches, to the client, and how late timers fire."""
+"""What serving costs beside the steps: to the queue, between batches, at a start, to the client, and by late timers."""
 
 from __future__ import annotations
 
@@ -7,62 +7,71 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from calibration.records import Records
+from simqueue.lag import Lag
 from simqueue.profile import Paths
 from simqueue.units import digits
-from simqueue.wake import Wake
 
 Array = NDArray[np.float64]
 _ROUNDS = 50
 _CLOSE = 1e-7
-# Starts after a wait are told apart by its length in groups of so many, at least, and so many groups, at most.
+# By how long ago it was done last, what depends on that is put into groups of so many, at least, and so many groups, at
+# most.
 _A_GROUP, _MOST_GROUPS = 15, 8
 
 
-def paths_of(shaped: Records, price: Array, records: Records) -> Paths:
-    """From the records of steps, with their prices, and from all; what was not recorded, or comes out negative, is 0.
+def paths_of(records: Records, start: Lag) -> Paths:
+    """From the records of a serving run, and what a start takes; what was not recorded, or comes out negative, is 0.
 
     Arrivals fall anywhere between the begins of two steps, so that with a way of r to the queue a share r / step misses
     the next one, and on average that costs each r: the mean of "queued", without those who missed more than twice what
-    is usual for a miss, which no way to the queue explains: their clients slept. Where the replica was free, what the
-    end of the step comes later than way and price is how long it took to wake, by how long it had waited, or how late
-    the timer was. Between batches, what a period has beyond its price is the hand-over. All are what is usual, not
-    means: see `_usual`.
+    is usual for a miss, which no way to the queue explains: their clients slept. Where the replica was free, what
+    passes before the decision, beyond the way, is how long it took to wake, by how long it had waited, or how late the
+    timer was. All are what is usual, not means: see `_usual`.
     """
-    late = shaped.seconds - price
-    idle, timer, batch = (late[shaped.kind == kind] for kind in ("idle", "timer", "batch"))
-    waited = shaped.waited_ns[shaped.kind == "idle"] / 1e9
+    idle, timer, handover = records.of("idle"), records.of("timer"), records.of("handover")
     queued, answers = records.of("queued"), records.of("answer")
-    way = max(0.0, _missed(queued.seconds) if len(queued) else _usual(idle))
-    handover, per_request = _line(shaped.ended[shaped.kind == "batch"], batch)
+    way = max(0.0, _missed(queued.seconds) if len(queued) else _usual(idle.seconds))
+    fixed, per_request = _line(handover.ended, handover.seconds)
     response, per_row = _line(answers.rows, answers.seconds)
     return Paths(
         request_path_s=digits(way),
-        wake_s=_wake(waited, idle - way),
-        handover_s=handover,
+        wake_s=_lag(idle.since_ns / 1e9, idle.seconds - way),
+        handover_s=fixed,
         handover_per_request_s=per_request,
         response_path_s=response,
         response_per_row_s=per_row,
-        timer_late_s=digits(max(0.0, _usual(timer) - way)) if len(timer) else 0.0,
+        timer_late_s=digits(max(0.0, _usual(timer.seconds) - way)) if len(timer) else 0.0,
+        start_s=start,
     )
 
 
-def start_row_of(shaped: Records, late: Array) -> float:
-    """What each row of a step in which nothing decodes takes beyond its price: the slope of ``late`` by rows, with what
-    is usual of each kind of start, and of each request of a batch before, taken out."""
-    alone = (shaped.rows == 0) & np.isin(shaped.kind, ("idle", "timer", "batch"))
-    kind, ended, rows = shaped.kind[alone], shaped.ended[alone], shaped.prefill_rows[alone]
-    if rows.max(initial=0) < 2:
-        return 0.0
-    columns = [*(kind == name for name in np.unique(kind)), ended, rows]
-    return digits(_usual_parts(np.column_stack(columns).astype(np.float64), late[alone])[-1])
+def starts_of(starts: Records, late: Array) -> tuple[Lag, float]:
+    """What "start" records take beyond their price: by how long ago a prompt was begun last, and for each row.
+
+    Neither is told where all have one row, which then is part of the first.
+    """
+    if not len(starts):
+        return 0.0, 0.0
+    since, rows = starts.since_ns / 1e9, starts.prefill_rows
+    group = np.zeros(len(starts), np.int64)
+    for n, members in enumerate(_groups(since)):
+        group[members] = n
+    several = [rows] if rows.max() > 1 else []
+    columns = np.column_stack([*(group == n for n in range(group.max() + 1)), *several]).astype(np.float64)
+    per_row = digits(_usual_parts(columns, late)[-1]) if several else 0.0
+    return _lag(since, late - per_row * rows), per_row
 
 
-def _wake(waited: Array, late: Array) -> Wake:
-    """What is usual of groups that had waited about as long; of all, where there is but one."""
-    order = np.argsort(waited, kind="stable")
-    groups = np.array_split(order, min(_MOST_GROUPS, max(1, len(order) // _A_GROUP)))
-    knots = {digits(_usual(waited[group])): digits(max(0.0, _usual(late[group]))) for group in groups}
-    return tuple(knots.items()) if len(knots) > 1 else digits(max(0.0, _usual(late)))
+def _lag(since: Array, taken: Array) -> Lag:
+    """What is usual of groups about as long after; of all, where there is but one."""
+    groups = _groups(since)
+    knots = {digits(_usual(since[group])): digits(max(0.0, _usual(taken[group]))) for group in groups}
+    return tuple(knots.items()) if len(knots) > 1 else digits(max(0.0, _usual(taken)))
+
+
+def _groups(since: Array) -> list[NDArray[np.int64]]:
+    """Indices, in order of ``since``, in equal parts."""
+    return np.array_split(np.argsort(since, kind="stable"), min(_MOST_GROUPS, max(1, len(since) // _A_GROUP)))
 
 
 def _missed(seconds: Array) -> float:

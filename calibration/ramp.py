@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.policy import BatchingPolicy, Continuous, Dynamic
+from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching
 from simqueue.profile import Profile
 from simqueue.sim.simulate import saturation_rps
 from simqueue.system import System
@@ -22,32 +22,40 @@ _ENOUGH = 2000
 _PROMPTS, _OUTPUTS, _LONGEST = 1 / 16, 1 / 24, 1 / 2
 _SPREAD = 0.66
 _WAIT_STEPS = 5
+_SHORT = 6.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """A policy under a ramp of load, and its share of the time for serving."""
+    """A policy under a ramp of load, its share of the time for serving, and the answers' lengths, if of its own."""
 
     name: str
     policy: BatchingPolicy
     share: float
+    outputs: Lengths | None = None
+
+    def lengths(self, usual: tuple[Lengths, Lengths]) -> tuple[Lengths, Lengths]:
+        """Of prompts and of answers."""
+        return usual[0], self.outputs or usual[1]
 
 
 def runs_of(profile: Profile) -> list[Run]:
     """Serving runs that meet what the runner is for: whole prompts, chunks, and batches to completion with a timer.
 
-    Where whole batches are all there is, without a timer too: who finds the replica free then starts at once.
+    Where whole batches are all there is, without a timer too: who finds the replica free then starts at once. And one
+    by one with short answers, whose starts follow each other after all times from a few steps to many seconds.
     """
     assert profile.decode
     assert profile.prefill
     rows, window = profile.decode.rows[-1], profile.model.max_context
     wait_s = _WAIT_STEPS * profile.decode.at(1, 1)
     at_once, timed = (Dynamic(rows, wait, release="request") for wait in (0.0, wait_s))
+    alone = Run("one by one", NoBatching(), 0.1, Geometric(_SHORT, max=max(1, int(window * _LONGEST))))
     if not profile.iteration_level:
-        return [Run("batches at once", at_once, 0.5), Run("batches", timed, 0.5)]
+        return [Run("batches at once", at_once, 0.45), Run("batches", timed, 0.45), alone]
     half = max(1, rows // 2)
     whole, chunks = Continuous(rows), Continuous(half, max_tokens=half + max(1, window // 16))
-    return [Run("whole prompts", whole, 0.5), Run("chunks", chunks, 0.25), Run("batches", timed, 0.25)]
+    return [Run("whole prompts", whole, 0.45), Run("chunks", chunks, 0.225), Run("batches", timed, 0.225), alone]
 
 
 def lengths_for(window: int) -> tuple[Lengths, Lengths]:

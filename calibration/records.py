@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from calibration.samples import first_line, header_of, opened, refuse_other, whole
 from simqueue.errors import ConfigError, OutputError
 
-Kind = Literal["step", "batch", "idle", "timer", "queued", "answer"]
+Kind = Literal["step", "start", "handover", "idle", "timer", "queued", "answer"]
 Ints = NDArray[np.int64]
 _KINDS = get_args(Kind)
-_MARK = "# simqueue serving 2 "
+_MARK = "# simqueue serving 3 "
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,18 @@ class Records:
     Attributes:
         run: number of the run, from 0.
         stage: of its load, from 0.
-        kind: "step": seconds from the end of the step before to its own; "batch": the same of the first step of a batch
-            that follows another one; "idle": seconds from when a request that found the replica free should have been
-            sent to the end of its step; "timer": the same from when a timer should have fired; "queued": seconds from
-            the begin of the first step after a request should have been sent, the replica being busy, to that of the
-            step that took it (negative if it still made it into a step that had begun by then); "answer": seconds from
-            the end of a step to when the client had the token.
+        kind: "step": seconds from the end of the step before to its own, where somebody decodes; "start": seconds from
+            the decision to the end of a step in which nobody does; "handover": seconds from the end of a batch to the
+            decision on the next one, which follows at once; "idle": seconds from when a request that found the replica
+            free should have been sent to the decision on it; "timer": the same from when a timer should have fired;
+            "queued": seconds from the begin of the first step after a request should have been sent, the replica being
+            busy, to that of the step that took it (negative if it still made it into a step that had begun by then);
+            "answer": seconds from the end of a step to when the client had the token.
         rows, longest, prefill_rows, widest, context: of the step, as `simqueue.plan.Shape` has them; ``rows`` decode or
-            are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are;
-            ``prefill_rows`` of "answer" are those of the step that followed at once, if one did.
-        ended: requests in the batch that ended before, for a "batch".
-        waited_ns: how long the replica had been free by then, for an "idle"; 0 where that was not recorded.
+            are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are.
+        ended: requests in the batch that ended before, for a "handover".
+        since_ns: for an "idle", how long the replica had been free by then; for a "start", how long ago the last step
+            that prefilled had begun.
         seconds: how long.
     """
 
@@ -51,7 +52,7 @@ class Records:
     widest: Ints
     context: Ints
     ended: Ints
-    waited_ns: Ints
+    since_ns: Ints
     seconds: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -59,8 +60,10 @@ class Records:
 
     @property
     def sort(self) -> NDArray[np.str_]:
-        """What each step does: "decode" alone, "prefill" prompts from their start, or a "chunk" on a context too."""
-        return np.select([self.prefill_rows == 0, self.context > 0], ["decode", "chunk"], "prefill")
+        """What each step does: "start" with nobody decoding, "decode" alone, or beside that "prefill" prompts from
+        their start or a "chunk" on a context."""
+        conditions = [self.prefill_rows == 0, self.rows == 0, self.context > 0]
+        return np.select(conditions, ["decode", "start", "chunk"], "prefill")
 
     def where(self, mask: NDArray[np.bool_]) -> Self:
         """Some of the records."""

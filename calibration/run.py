@@ -135,7 +135,7 @@ def _serve(plan: Plan, executor: Stepper, header: dict[str, str], recorder: Reco
     for number in range(first, first + len(runs)):
         run = runs[number % len(runs)]
         system = System(run.policy, cost)
-        lengths = plan.lengths or lengths_for(executor.window)
+        lengths = run.lengths(plan.lengths or lengths_for(executor.window))
         workload, stages_s = ramp(system, lengths, _RAMPS * run.share * seconds, number)
         log(f"serving {run.name}: {len(workload)} requests in {stages_s[-1] + stages_s[1]:.0f} s")
         served = serve(workload, system, executor, seed=number)

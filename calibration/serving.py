@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from calibration.fit import errors_of
 from calibration.jitter import deviation, jitter_of, outside, stalling
-from calibration.paths import paths_of, start_row_of
+from calibration.paths import paths_of, starts_of
 from calibration.ramp import HELD_OUT
 from calibration.records import Records
 from simqueue.cost.table import TableCost
+from simqueue.lag import Lag, on_grid
 from simqueue.plan import Shape
 from simqueue.profile import Errors, Profile, Serving
 from simqueue.units import Grid, digits
@@ -48,19 +49,20 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
     Raises:
         ProfileError: a step is outside what the tables were measured for.
     """
-    shaped = records.of("step", "batch", "idle", "timer")
-    design, step = design_of(profile, shaped), shaped.kind == "step"
-    held = step & np.isin(shaped.stage, HELD_OUT)
-    used = step & ~held & (shaped.rows > 0)
+    shaped = records.of("step", "start")
+    design, step, start = design_of(profile, shaped), shaped.kind == "step", shaped.kind == "start"
+    held = np.isin(shaped.stage, HELD_OUT)
+    used = step & ~held
     if used.sum() < _LEAST:
         return None
     fit = regress(design[used], shaped.seconds[used], shaped.sort[used])
     shapes = _shapes(profile, shaped)
-    price = np.where(shaped.rows > 0, design @ fit.theta, design[:, 1])
-    start_row = start_row_of(shaped, shaped.seconds - price)
-    price += np.where(shaped.rows > 0, 0.0, start_row * shaped.prefill_rows)
+    price = np.where(step, design @ fit.theta, design[:, 1])
     stalls = stalling(shaped, price)
     jitter = jitter_of(shaped, price, shapes, stalls)
+    told = start & ~held
+    lag, start_row = starts_of(shaped.where(told), (shaped.seconds - price * jitter.mean)[told])
+    price[start] += _later(lag, shaped.where(start)) + start_row * shaped.prefill_rows[start]
     quiet = held & ~stalls
     return Serving(
         **dict(zip(COEFFICIENTS, _short(fit.theta), strict=True)),
@@ -69,8 +71,14 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
         steps=int(step.sum()),
         errors=dict(_errors(shaped.where(quiet), price[quiet], shapes[quiet])),
         jitter=jitter,
-        paths=paths_of(shaped, price * jitter.mean, records),
+        paths=paths_of(records, lag),
     )
+
+
+def _later(lag: Lag, starts: Records) -> Array:
+    """Seconds that each of them takes by how long ago a prompt was begun last."""
+    takes = on_grid(lag, _GRID)
+    return np.asarray(_GRID.seconds(np.array([takes(_GRID.ticks(ns / 1e9)) for ns in starts.since_ns.tolist()])))
 
 
 def design_of(profile: Profile, records: Records) -> Array:

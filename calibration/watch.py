@@ -17,41 +17,77 @@ _STEP = {"rows": "rows", "longest": "longest", "prefill_rows": "prefill_rows", "
 
 
 def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], run: int) -> Records:
-    """The records of a live run whose stages of load begin at ``stages_s``: steps in order, then requests."""
+    """The records of a live run whose stages of load begin at ``stages_s``: steps in order, decisions, requests."""
     result, waited = served.result, served.waited
     assert result is not None
-    parts = [_steps(result, waited, policy, stages_s, run), _answers(result, waited, stages_s, run)]
+    parts = [
+        _steps(result, stages_s, run),
+        _decisions(result, waited, policy, stages_s, run),
+        _answers(result, stages_s, run),
+    ]
     if isinstance(policy, Continuous) and policy.max_tokens is None:
         parts.append(_queued(result, waited, policy.max_seqs, stages_s, run))
     return Records.joined(parts)
 
 
-def _steps(
-    result: Result, waited: NDArray[np.bool_], policy: BatchingPolicy, stages_s: Sequence[float], run: int
-) -> Records:
-    leaps = result.leaps
-    start, total = leaps["start"], leaps["total"]
-    batch = (leaps["rows"] == 0) & ~waited & (not getattr(policy, "iteration_level", True))
-    kind = np.select([batch, ~waited], ["batch", "step"], "idle").astype("<U6")
-    since = start.copy()
-    which = np.flatnonzero(waited)
-    for n, came in zip(which.tolist(), _begun_with(result, start[which]), strict=True):
-        kind[n], since[n] = _cause(policy, came, result)
-    free = since - np.concatenate([[0], (start + total)[:-1]])
+def _steps(result: Result, stages_s: Sequence[float], run: int) -> Records:
+    """Every step but the first ever, which follows none."""
+    leaps, seconds = result.leaps, result.grid.seconds
+    begin, end = _decided(result), leaps["start"] + leaps["total"]
+    start = leaps["rows"] == 0
+    prefilled = _last_before(begin, leaps["prefill_rows"] > 0)
     records = _made(
         run=run,
-        stage=_stage(result, start, stages_s),
-        kind=kind,
+        stage=_stage(result, begin, stages_s),
+        kind=np.where(start, "start", "step"),
         **{name: leaps[column] for name, column in _STEP.items()},
         context=leaps["prefill_context"],
-        ended=np.where(batch, _batch_before(leaps), 0),
-        waited_ns=np.where(kind == "idle", result.grid.seconds(free) * 1e9, 0).astype(np.int64),
-        seconds=result.grid.seconds(start + total - since),
+        since_ns=np.where(start, seconds(begin - prefilled) * 1e9, 0).astype(np.int64),
+        seconds=seconds(end - np.where(start, begin, leaps["start"])),
     )
-    # A request that came while the last step ended found the replica neither free nor busy; the first step ever
-    # follows none.
-    known = ~waited | (free > 0)
-    return records.where(known & (np.arange(len(start)) > 0))
+    return records.where(np.arange(len(begin)) > 0)
+
+
+def _decided(result: Result) -> Column:
+    """When each step was decided on, as far as those tell whom it was the first for; else when it began."""
+    start = result.leaps["start"]
+    begin = start.copy()
+    scheduled = np.unique(result.scheduled)
+    # Within the step that took them, or in what passed before it.
+    begin[np.searchsorted(start, scheduled, "right") - 1] = scheduled
+    return begin
+
+
+def _last_before(begin: Column, mask: NDArray[np.bool_]) -> Column:
+    """By step, when the last one of ``mask`` before it began; 0 if there was none."""
+    last = np.maximum.accumulate(np.where(mask, begin, 0))
+    return np.concatenate([[0], last[:-1]])
+
+
+def _decisions(
+    result: Result, waited: NDArray[np.bool_], policy: BatchingPolicy, stages_s: Sequence[float], run: int
+) -> Records:
+    """What passed before whoever found the replica free, and before a batch that followed another one."""
+    leaps, seconds = result.leaps, result.grid.seconds
+    begin, before = _decided(result), np.concatenate([[0], (leaps["start"] + leaps["total"])[:-1]])
+    kind = np.full(len(begin), "handover")
+    since = before.copy()
+    which = np.flatnonzero(waited)
+    for n, came in zip(which.tolist(), _begun_with(result, begin[which]), strict=True):
+        kind[n], since[n] = _cause(policy, came, result)
+    batch = (leaps["rows"] == 0) & ~waited & (not getattr(policy, "iteration_level", True))
+    free = since - before
+    records = _made(
+        run=run,
+        stage=_stage(result, begin, stages_s),
+        kind=kind,
+        ended=np.where(batch, _batch_before(leaps), 0),
+        since_ns=np.where(kind == "idle", seconds(free) * 1e9, 0).astype(np.int64),
+        seconds=seconds(begin - since),
+    )
+    # A request that came while the last step ended found the replica neither free nor busy.
+    known = batch | (waited & (free > 0))
+    return records.where(known & (np.arange(len(begin)) > 0))
 
 
 def _begun_with(result: Result, at: Column) -> list[Column]:
@@ -80,12 +116,10 @@ def _batch_before(leaps: Mapping[str, Column]) -> Column:
     return np.where(last >= 0, leaps["prefill_rows"][begins[np.maximum(last, 0)]], 0)
 
 
-def _answers(result: Result, waited: NDArray[np.bool_], stages_s: Sequence[float], run: int) -> Records:
+def _answers(result: Result, stages_s: Sequence[float], run: int) -> Records:
     """When the first and the last token of every request were there."""
     leaps = result.leaps
     ends = leaps["start"] + leaps["total"]
-    # What the step after it prefills, if it came at once.
-    onward = np.append(np.where(waited, 0, leaps["prefill_rows"])[1:], 0)
     delivery = np.concatenate([result.first_delivery, result.delivery])
     step = np.searchsorted(ends, np.concatenate([result.first_token, result.finished]) - delivery)
     return _made(
@@ -93,7 +127,6 @@ def _answers(result: Result, waited: NDArray[np.bool_], stages_s: Sequence[float
         stage=_stage(result, ends[step], stages_s),
         kind=np.full(len(step), "answer"),
         rows=(leaps["rows"] + leaps["prefill_rows"])[step],
-        prefill_rows=onward[step],
         seconds=result.grid.seconds(delivery),
     )
 

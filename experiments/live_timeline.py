@@ -43,10 +43,12 @@ QUEUEING, SERVICE, DEVICE = style.COLOURS[4], style.COLOURS[5], "#B9B9B9"
 HOST = dict(
     zip(
         HOST_FIELDS,
-        (*(style.COLOURS[i] for i in (2, 1, 0, 6, 3)), "#EFEFEF", "#8C6D31"),
+        (*(style.COLOURS[i] for i in (2, 1, 0, 6)), "#EFEFEF", "#8C6D31", style.COLOURS[3]),
         strict=True,
     )
 )
+# The parts of a round before its step has ended.
+_UNTIL_THE_END = HOST_FIELDS[: HOST_FIELDS.index("device") + 1]
 _BAR: dict[str, Any] = {"height": 0.42, "linewidth": 0}
 # How far below its lane each row of intervals is.
 _DEEP = (0.7, 1.5, 2.3, 3.1)
@@ -134,7 +136,7 @@ def recorded(run: Served) -> Recording:
         "last": ms(result.finished),
     }
     host = {name: column / 1e6 for name, column in run.host.items()}
-    before_end = sum(host[name] for name in HOST_FIELDS if name != "complete")
+    before_end = sum(host[name] for name in _UNTIL_THE_END)
     within = [ends[(ends > a - 1e-6) & (ends < b + 1e-6)] for a, b in zip(first, last, strict=True)]
     kept = ends > 0
     return Recording(
@@ -173,9 +175,9 @@ def draw(run: Recording, folder: Path) -> list[Path]:
 def _caption() -> str:
     return (
         "Recorded: policy continuous, clients in a process of their own, SleepExecutor (a step takes 1.1 ms and 8 µs "
-        f"for each new token). The quietest of {RECORDINGS} recordings. Tokens of a step are delivered while the "
-        "device runs the next one. Back to back, a step's duration counts from the end of the step before: the host's "
-        "time between them (complete, receive, schedule, launch) is part of it."
+        f"for each new token). The quietest of {RECORDINGS} recordings. What a step decodes has begun when the "
+        "step before ends; meanwhile that one's tokens are delivered and the next decision is made, which adds "
+        "prompts. Back to back, a step's duration counts from the end of the step before."
     )
 
 
@@ -233,14 +235,16 @@ def _machine(axes: Axes, run: Recording) -> None:
 
 
 def _round(axes: Axes, run: Recording, n: int) -> None:
-    """The worker's parts of a step, and the device from its launch to its end."""
+    """The worker's parts of a step, and the device: from the end of the step before if anybody decodes, else from the
+    launch, to its end."""
     at = run.begin[n]
     for name in HOST_FIELDS:
         width = run.host[name][n]
         if name != "device":
             axes.barh(1, width, left=at, color=HOST[name], height=0.6, linewidth=0)
         if name == "launch":
-            axes.barh(0, run.ends[n] - at - width, left=at + width, color=DEVICE, height=0.6, linewidth=0)
+            begin = run.ends[n - 1] if n and run.shapes[n][1] else at + width
+            axes.barh(0, run.ends[n] - begin, left=begin, color=DEVICE, height=0.6, linewidth=0)
         at += width
 
 
@@ -274,15 +278,17 @@ def _zoom(axes: Axes, run: Recording) -> None:
 
 def _name_parts(axes: Axes, near: Recording) -> float:
     """Returns when the worker is done delivering."""
-    parts = [("complete", near.ends[0], near.host["complete"][0])]
+    complete, deliver = (near.host[name][0] for name in ("complete", "deliver"))
+    delivered = near.ends[0] + complete + deliver
+    parts = [("complete", near.ends[0], complete), ("deliver", near.ends[0] + complete, deliver)]
     at = near.begin[1]
-    for name in HOST_FIELDS[: HOST_FIELDS.index("device")]:
+    for name in _UNTIL_THE_END[:-1]:
         parts.append((name, at, near.host[name][1]))
         at += near.host[name][1]
     for i, (name, left, width) in enumerate(parts):
         text: dict[str, Any] = {"ha": "center", "va": "bottom", "size": 8.5, "color": HOST[name], "weight": "bold"}
         axes.text(left + width / 2, 1.34 + 0.26 * (i % 3), name, **text)
-    return float(at)
+    return float(delivered)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

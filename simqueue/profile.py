@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from simqueue.errors import OutputError, ProfileError
+from simqueue.lag import Lag
 from simqueue.profile_checks import problems
-from simqueue.wake import Wake
 
 SCHEMA = 1
 
@@ -270,12 +270,13 @@ class Paths(_Strict, frozen=True):
     """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it."""
 
     request_path_s: float
-    wake_s: Wake
+    wake_s: Lag
     handover_s: float
     handover_per_request_s: float
     response_path_s: float
     response_per_row_s: float
     timer_late_s: float
+    start_s: Lag = 0.0
 
 
 class Serving(_Strict, frozen=True):

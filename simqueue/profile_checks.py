@@ -11,7 +11,7 @@ import numpy as np
 
 from simqueue.checks import seconds
 from simqueue.errors import ConfigError
-from simqueue.wake import check_wake
+from simqueue.lag import check_lag
 
 if TYPE_CHECKING:
     from simqueue.profile import Curve, DecodeTable, Jitter, Noise, Point, PrefillTable, Profile, Serving
@@ -143,7 +143,7 @@ def _serving_problems(serving: Serving, runner: str) -> Iterator[str]:
         if not (math.isfinite(value) and value > 0):
             yield f"serving.{name} = {value} must be positive and finite"
     for name in serving.paths.__struct_fields__:
-        check = check_wake if name == "wake_s" else seconds
+        check = check_lag if name in ("wake_s", "start_s") else seconds
         try:
             check("serving", f"paths.{name}", getattr(serving.paths, name))
         except ConfigError as error:

@@ -10,9 +10,9 @@ from simqueue.checks import at_least, seconds
 from simqueue.cost.base import StepCost
 from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
+from simqueue.lag import Lag, check_lag
 from simqueue.policy.base import BatchingPolicy
 from simqueue.units import Grid
-from simqueue.wake import Wake, check_wake
 
 
 class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,8 +25,11 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         response_path_s, response_per_row_s: from the end of a step to the client, for every token, the second times the
             rows of the step, whose tokens leave together; part of the service time.
         timer_late_s: how late a timer fires.
-        wake_s: from a request's coming to the queue until a server that waits looks there; pairs (waited, taken) where
-            that depends on how long it has waited (see `simqueue.wake`).
+        wake_s: from a request's coming to the queue until a server that waits looks there, by how long it has waited.
+        start_s: what a step in which nothing decodes takes beyond its cost, by how long ago a step that prefilled has
+            begun (or the run): with nothing on the device there is nothing that what the host does hides behind.
+
+    The last two are numbers, or pairs (since, taken): see `simqueue.lag`.
     """
 
     request_path_s: float = 0.0
@@ -35,11 +38,12 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     response_path_s: float = 0.0
     timer_late_s: float = 0.0
     response_per_row_s: float = 0.0
-    wake_s: Wake = 0.0
+    wake_s: Lag = 0.0
+    start_s: Lag = 0.0
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
-            check = check_wake if key == "wake_s" else seconds
+            check = check_lag if key in ("wake_s", "start_s") else seconds
             check("overheads", key, getattr(self, key))
 
     @classmethod

@@ -9,6 +9,8 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
   pass with one new token. The last token is never fed back.
 * A batch that runs to completion prefills all its prompts whole in its first step. Finished rows are held:
   they go on with one new token a step and a growing context until the batch ends.
+* A step that prefills while no row decodes or is held takes its price and ``start``, by how long ago a step that
+  prefilled, or the run, has begun.
 * When the last request has been seen, the source is closed and nobody waits for company that cannot come:
   ``Static``, and ``Dynamic`` with an infinite wait, start what is left. It is also closed for as long as every user of
   a closed loop waits for an answer.
@@ -88,6 +90,7 @@ class Overheads:
     response_path: int = 0
     response_per_row: int = 0
     timer_late: int = 0
+    start: int | tuple[tuple[int, int], ...] = 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def simulate(
     noise: Sequence[float] | None = None,
 ) -> Outcome:
     """Serve all requests with one server; ``noise[n]`` multiplies the price of the n-th step, from 0."""
-    model = Model(price, noise)
+    model = Model(price, noise, overheads)
     clients = Users(requests, overheads) if isinstance(requests, ClosedLoop) else Crowd(requests, overheads)
     everyone: list[Row] = []
     waiting: list[Row] = []
@@ -234,7 +237,7 @@ def simulate(
 
         # Nothing starts now: sleep until the next request has been seen, or the deadline fires.
         visible = clients.next_visible()
-        wakes = [] if visible is None else [visible + waking(overheads.wake, visible - now)]
+        wakes = [] if visible is None else [visible + lag(overheads.wake, visible - now)]
         if isinstance(policy, Dynamic) and policy.max_wait is not None and waiting:
             wakes.append(waiting[0].visible + policy.max_wait + overheads.timer_late)
         now = min(wakes)
@@ -246,16 +249,16 @@ def simulate(
     )
 
 
-def waking(wake: int | tuple[tuple[int, int], ...], waited: int) -> int:
-    """How long a server that has waited so long takes to wake: on the line between two pairs, rounded down."""
-    if isinstance(wake, int):
-        return wake
-    if waited <= wake[0][0]:
-        return wake[0][1]
-    for (x0, y0), (x1, y1) in pairwise(wake):
-        if x0 <= waited <= x1:
-            return y0 + math.floor(Fraction((y1 - y0) * (waited - x0), x1 - x0))
-    return wake[-1][1]
+def lag(taken: int | tuple[tuple[int, int], ...], since: int) -> int:
+    """How long something takes that was last done so long ago: on the line between two pairs, rounded down."""
+    if isinstance(taken, int):
+        return taken
+    if since <= taken[0][0]:
+        return taken[0][1]
+    for (x0, y0), (x1, y1) in pairwise(taken):
+        if x0 <= since <= x1:
+            return y0 + math.floor(Fraction((y1 - y0) * (since - x0), x1 - x0))
+    return taken[-1][1]
 
 
 class Crowd:
@@ -378,7 +381,9 @@ class Model:
 
     price: Price
     noise: Sequence[float] | None
+    overheads: Overheads
     steps: list[StepRecord] = field(default_factory=list)
+    prefilled: int = 0
 
     def step(self, work: Work, now: int) -> int:
         """Run one forward pass from now, let its tokens out at its end, and return that end."""
@@ -387,6 +392,10 @@ class Model:
         if self.noise is not None:
             cost = int(cost * self.noise[len(self.steps)] + 0.5)
         end = now + max(1, cost)
+        if shape.prefill_rows:
+            if not shape.decode_rows and not shape.held_rows:
+                end += lag(self.overheads.start, now - self.prefilled)
+            self.prefilled = now
         self.steps.append(StepRecord(now, end, shape))
         for row, new in work:
             if row.scheduled is None:

@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from simqueue.lag import Lag
 from simqueue.profile import Jitter, Paths, Serving
-from simqueue.wake import Wake
 
 
 def describe_serving(console: Console, serving: Serving) -> None:
@@ -37,11 +37,11 @@ def _beside(paths: Paths) -> str:
     return f"beside the steps, in us: {', '.join(values)}"
 
 
-def _microseconds(value: Wake) -> str:
+def _microseconds(value: Lag) -> str:
     if not isinstance(value, tuple):
         return f"{value * 1e6:.3g}"
     (shortest, least), (longest, most) = value[0], value[-1]
-    return f"{least * 1e6:.3g} to {most * 1e6:.3g} (waited {shortest * 1e3:.2g} to {longest * 1e3:.3g} ms)"
+    return f"{least * 1e6:.3g} to {most * 1e6:.3g} (after {shortest * 1e3:.2g} to {longest * 1e3:.3g} ms)"
 
 
 def _scatter(jitter: Jitter) -> Iterator[str]:

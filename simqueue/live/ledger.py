@@ -17,9 +17,9 @@ LEAP_FIELDS = (
     *("start", "steps", "first", "total", "rows", "context", "longest"),
     *("prefill_rows", "new_tokens", "prefill_context", "widest"),
 )
-HOST_FIELDS = ("receive", "schedule", "launch", "ahead", "deliver", "device", "complete")
+HOST_FIELDS = ("receive", "schedule", "launch", "ahead", "device", "complete", "deliver")
 """Where the wall time of a step goes, in order: taking messages in; the policy's decision; staging and launching;
-launching what the next step decodes; delivering the step before; waiting for the device; telling the engine."""
+launching what the next step decodes; waiting for the device; telling the engine; delivering."""
 
 
 class Ledger:

@@ -1,10 +1,10 @@
 """The worker: one thread that owns the engine and the device, and serves whoever is connected.
 
-    receive what came -> engine.plan -> executor.launch -> executor.ahead -> deliver the step before
-    -> executor.collect -> engine.complete
+    receive what came -> engine.plan -> executor.launch -> executor.ahead -> executor.collect -> engine.complete
+    -> deliver
 
-What a step gave is delivered while the device runs the next one, and what that one decodes is launched before this one
-has ended: the host works while the device does.
+What a step decodes is launched before the one before it has ended: while the host delivers and decides, the device
+works. And a token's way to its client is the same, whatever comes next.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Worker:
         """Receive, decide, run. Returns whether there is more to do."""
         begin = now_ns()
         self._receive()
+        self._deliver()
         if self._stopped():
             return False
         received = now_ns()
@@ -102,7 +103,6 @@ class Worker:
         planned = plan(self._engine, now)
         self.journal.append(planned)
         if isinstance(planned.answer, Wait):
-            self._deliver()
             return self._wait(planned.answer)
         decided = now_ns()
         self._begin(planned.prefill, now)
@@ -110,12 +110,12 @@ class Worker:
         launched = now_ns()
         self._executor.ahead(self._engine.leaving)
         onward = now_ns()
-        self._deliver()
-        delivered = now_ns()
         emitted = self._executor.collect(self._stopped)
         ended = now_ns()
         self._complete(planned.answer, now, emitted)
-        self.ledger.note_host((begin, received, decided, launched, onward, delivered, ended, now_ns()), len(emitted))
+        completed = now_ns()
+        self._deliver()
+        self.ledger.note_host((begin, received, decided, launched, onward, ended, completed, now_ns()), len(emitted))
         return True
 
     def _at(self, ns: int) -> int:
@@ -140,7 +140,7 @@ class Worker:
             self._tell(Closed() if closed else Opened())
 
     def _everybody_waits(self) -> bool:
-        """In a closed loop: nobody has an answer, if only on its way, after which there will be another question."""
+        """In a closed loop: nobody has an answer, after which there will be another question."""
         return len(self._clients) - sum(len(left) for _, left in self._to_deliver) == self._users
 
     def _submit(self, connection: Connection, message: Submit) -> None:

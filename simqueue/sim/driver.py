@@ -17,13 +17,14 @@ from simqueue.source import Columns, Source
 
 
 class Delays(NamedTuple):
-    """The overheads that a driver spends itself, in ticks; ``wake`` by the ticks that were waited."""
+    """The overheads that a driver spends itself, in ticks; ``wake`` and ``start`` by the ticks since."""
 
     handover: int = 0
     handover_per_request: int = 0
     timer_late: int = 0
     response_per_row: int = 0
-    wake: Callable[[int], int] = lambda waited: 0
+    wake: Callable[[int], int] = lambda since: 0
+    start: Callable[[int], int] = lambda since: 0
 
 
 _NO_DELAYS = Delays()
@@ -70,8 +71,9 @@ def _replica(
     price, leap = cost.step, cost.leap
     hands_over = delays.handover or delays.handover_per_request
     take, submit, next_arrival, wake = source.take, engine.submit, source.next, delays.wake
+    start = delays.start
     loops = not isinstance(source, Columns)
-    now = 0
+    now = prefilled = 0
     while True:
         if next_arrival <= now:
             submit(take(now))
@@ -95,7 +97,8 @@ def _replica(
         first = 0
         limit = next_arrival - now if work.cut else UNLIMITED
         if prefill_rows:
-            total = first = price(work)
+            total = first = price(work) if rows else price(work) + start(now - prefilled)
+            prefilled = now
             if steps > 1 and first < limit:
                 # Everybody has one more token in the cache, and the new rows decode too.
                 deepest = longest + 1 if longest >= work.widest else work.widest

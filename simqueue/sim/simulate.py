@@ -18,6 +18,7 @@ from simqueue.cost.noise import NoisyCost, NoNoise, Spread
 from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
 from simqueue.errors import ConfigError, ProfileError
+from simqueue.lag import on_grid
 from simqueue.provenance import provenance
 from simqueue.record import Column, Leaps, Requests, settle
 from simqueue.result import Result
@@ -26,7 +27,6 @@ from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.source import Columns, Source, Users
 from simqueue.system import System
 from simqueue.units import INT64_MAX, Grid, grid_for
-from simqueue.wake import on_grid
 from simqueue.workload import Workload
 
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
@@ -184,6 +184,7 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
         timer_late=ticks(over.timer_late_s),
         response_per_row=ticks(over.response_per_row_s),
         wake=on_grid(over.wake_s, bound.grid),
+        start=on_grid(over.start_s, bound.grid),
     )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
 

@@ -25,7 +25,8 @@ def records_of(profile: Profile, noise: Any, seconds: float, seed: int = 0) -> R
     for number, run in enumerate(runs_of(profile)):
         cost = cost_of(profile)
         system = System(run.policy, cost, noise, Overheads.measured(run.policy, cost))
-        workload, stages_s = ramp(system, lengths_for(profile.model.max_context), run.share * seconds, seed + number)
+        lengths = run.lengths(lengths_for(profile.model.max_context))
+        workload, stages_s = ramp(system, lengths, run.share * seconds, seed + number)
         result = simulate(workload, system, seed=seed, longest_leap=1)
         parts.append(watched(live(result, system.overheads), run.policy, stages_s, number))
     return Records.joined(parts)

@@ -34,7 +34,7 @@ def served(true: Jitter, seed: int = 1) -> tuple[Records, np.ndarray[Any, Any]]:
     draws = all_draws(ServingSpread(true), np.random.SeedSequence(seed), COUNT) * true.mean
     prefills = np.arange(COUNT) % 4 == 3
     seconds = np.where(prefills, draws[:, 1], draws[:, 0])
-    records = made("step", seconds.tolist(), prefill_rows=prefills.astype(np.int64).tolist())
+    records = made("step", seconds.tolist(), rows=[1] * COUNT, prefill_rows=prefills.astype(np.int64).tolist())
     return records, prefills.astype(np.int64)
 
 

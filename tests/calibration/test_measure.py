@@ -34,7 +34,7 @@ def plan(tmp_path):
 
 @pytest.mark.parametrize("runner", ["eager", "graph"])
 def test_a_calibration_ends_in_time_with_a_profile_that_loads(plan, runner):
-    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.25)
+    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.4)
     profile = run.calibrate(plan)
     assert profile == load_profile(plan.out / "t.json")
     header, samples = read(plan.out / "t.csv")
@@ -46,8 +46,8 @@ def test_a_calibration_ends_in_time_with_a_profile_that_loads(plan, runner):
     assert (profile.curves.chunk is not None) == (runner == "graph")
     # The serving runs, of which the profile is made again as it was.
     records = recorded(plan.out / "t-serving.csv", header)
-    assert set(records.run) == {0, 1, 2} if runner == "graph" else {0, 1}
-    assert profile.serving.steps == np.sum(records.kind == "step") > 300
+    assert set(records.run) == {0, 1, 2, 3} if runner == "graph" else {0, 1, 2}
+    assert profile.serving.steps == np.sum(records.kind == "step") >= 200
     assert profile.serving.paths.response_path_s + profile.serving.paths.response_per_row_s > 0
     assert from_file(plan.out / "t.csv", "t") == profile
     cost = Measured(path=str(plan.out / "t.json"))

@@ -64,8 +64,8 @@ def test_where_they_are(tmp_path: Path) -> None:
 
 
 def test_what_each_step_does() -> None:
-    steps = made("step", [1.0] * 3, prefill_rows=[0, 2, 2], context=[0, 0, 5])
-    assert steps.sort.tolist() == ["decode", "prefill", "chunk"]
+    steps = made("step", [1.0] * 4, rows=[1, 1, 1, 0], prefill_rows=[0, 2, 2, 2], context=[0, 0, 5, 5])
+    assert steps.sort.tolist() == ["decode", "prefill", "chunk", "start"]
 
 
 def test_records_of_something_else_are_refused(path: Path) -> None:

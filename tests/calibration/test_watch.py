@@ -31,8 +31,14 @@ def test_steps_starts_and_answers_of_continuous_batching() -> None:
     assert len(steps) == 3 + 19 + 1
     assert set(records.run) == {7}
     assert idle.stage.tolist() == [0, 1]
-    assert idle.prefill_rows.tolist() == [1, 1]
-    assert np.all(idle.seconds > STEP_S)
+    assert np.all(idle.seconds > 0)
+    # Free since 0.04, and since 0.4.
+    assert idle.since_ns / 1e9 == pytest.approx([0.16, 0.2], abs=0.05)
+    begun = records.of("start")
+    assert begun.prefill_rows.tolist() == [1, 1]
+    assert begun.seconds == pytest.approx([STEP_S] * 2, rel=0.3)
+    # Since 0 began, and since 2 did.
+    assert begun.since_ns / 1e9 == pytest.approx([0.2, 0.39], abs=0.05)
     # One begins when the other was over, even where that was told late.
     assert np.median(steps.seconds) == pytest.approx(STEP_S, rel=0.02)
     assert np.all(steps.seconds > 0.5 * STEP_S)
@@ -49,19 +55,20 @@ def test_batches_and_timers() -> None:
     # 0 waits for company in vain, 1 and 2 fill a batch while it runs; 3 comes to a free replica and waits, too.
     records = live(Dynamic(2, 0.05, release="request"), [0.0, 0.1, 0.11, 0.6], [20, 2, 4, 2])
     assert len(records.of("idle")) == 0
-    batch = records.of("batch")
-    assert batch.ended.tolist() == [1]
-    assert batch.prefill_rows.tolist() == [2]
+    handover = records.of("handover")
+    assert handover.ended.tolist() == [1]
+    assert 0 < handover.seconds[0] < STEP_S
     timer = records.of("timer")
-    assert timer.prefill_rows.tolist() == [1]
-    assert STEP_S < timer.seconds[0] < 10 * STEP_S
+    assert len(timer) == 1
+    assert 0 < timer.seconds[0] < 10 * STEP_S
+    assert records.of("start").prefill_rows.tolist() == [2, 1]
     assert len(records.of("step")) == 19 + 3 + 1
 
 
 def test_a_request_that_a_busy_replica_missed_counts_no_start() -> None:
     records = live(Continuous(1), [0.0, 0.001], [2, 2])
     assert records.of("queued").seconds == pytest.approx([])  # no seat was free
-    assert len(records.of("step")) == 3
+    assert (len(records.of("step")), len(records.of("start"))) == (2, 1)
 
 
 def test_who_began_when_is_what_a_look_at_everybody_finds() -> None:

@@ -238,7 +238,7 @@ NOISES: st.SearchStrategy[Any] = st.one_of(
     st.builds(simqueue.ErlangNoise, st.integers(1, 9)),
 )
 _DELAY = st.sampled_from([0, 0, 0, 1, 3, 5, 10, 10**9])
-_WAKES = st.dictionaries(st.sampled_from([0, 1, 7, 20, 10**3, 10**9]), _DELAY, min_size=1).map(
+_LAGS = st.dictionaries(st.sampled_from([0, 1, 7, 20, 10**3, 10**9]), _DELAY, min_size=1).map(
     lambda pairs: tuple(sorted(pairs.items()))
 )
 
@@ -247,7 +247,8 @@ _WAKES = st.dictionaries(st.sampled_from([0, 1, 7, 20, 10**3, 10**9]), _DELAY, m
 def delays(draw: st.DrawFn, *, handover: bool) -> reference.Overheads:
     """All of them; the hand-over only where batches run to completion."""
     pause = _DELAY if handover else st.just(0)
-    return reference.Overheads(*map(draw, (_DELAY, st.one_of(_DELAY, _WAKES), pause, pause, _DELAY, _DELAY, _DELAY)))
+    lag = st.one_of(_DELAY, _LAGS)
+    return reference.Overheads(*map(draw, (_DELAY, lag, pause, pause, _DELAY, _DELAY, _DELAY, lag)))
 
 
 @st.composite

@@ -262,8 +262,8 @@ def test_the_future_changes_nothing(scenario: Scenario) -> None:
 @for_every_policy(60)
 def test_only_differences_of_time_matter(scenario: Scenario) -> None:
     shift = 7 * 10**9
-    # What it takes to wake for the first one depends on how long ago the beginning was.
-    scenario = replace(scenario, overheads=replace(scenario.overheads, wake=3))
+    # What it takes to wake for the first one, and to start it, depends on how long ago the beginning was.
+    scenario = replace(scenario, overheads=replace(scenario.overheads, wake=3, start=5))
     # Who comes at 0 finds a server that has not waited, and need not wake.
     later, now = (
         replace(scenario, arrivals=tuple(a + begin for a in scenario.arrivals)).run() for begin in (1 + shift, 1)
