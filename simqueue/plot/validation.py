@@ -187,7 +187,7 @@ def _saturation(every: Sequence[Series]) -> Figure | None:
     axes.axvline(0, **_ZERO)
     widest = max(2.0, *(abs(x) for x in axes.get_xlim()))
     axes.set(xlabel="predicted / live - 1 (%)", ylim=(len(found) - 0.5, -0.5), xlim=(-widest, widest))
-    names = [f"{series.name}: {cell.saturation_rps:.4g}/s" for series, cell in found]
+    names = [f"{series.name}: {cell.figures[SATURATION]['mean'].simulated:.4g}/s" for series, cell in found]
     axes.set_yticks(range(len(found)), names)
     style.caption(
         figure,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue import metrics
+from simqueue.policy.base import BatchingPolicy
 from simqueue.result import Result
 
 Array = NDArray[np.float64]
@@ -21,14 +22,16 @@ PARTS = 120
 
 
 class Measures(NamedTuple):
-    """Of one run: figures by metric and statistic; quantiles of `DRAWN` at `LEVELS`; waiting in `PARTS` of the time."""
+    """Of one run: figures by metric and statistic; quantiles of `DRAWN` at `LEVELS`; waiting in `PARTS` of the time;
+    requests per second while everybody waited, if everybody did."""
 
     figures: Figures
     quantiles: dict[str, Array]
     waiting: Array
+    saturation_rps: float
 
 
-def measure(result: Result, span_s: float) -> Measures:
+def measure(result: Result, policy: BatchingPolicy, span_s: float) -> Measures:
     """What is compared of a run, its queue over the first ``span_s`` seconds."""
     counted = slice(result.warmup, None)
     drawn = {"response_s": result.response[counted], "ttft_s": result.ttft[counted]}
@@ -36,6 +39,12 @@ def measure(result: Result, span_s: float) -> Measures:
         figures(result),
         {name: result.grid.seconds(metrics.quantiles(np.sort(column), LEVELS)) for name, column in drawn.items()},
         waiting(result, np.linspace(0.0, span_s, PARTS + 1)),
+        metrics.saturation_rps(
+            result.scheduled,
+            result.finished,
+            result.grid,
+            whole_batches=not getattr(policy, "iteration_level", True),
+        ),
     )
 
 

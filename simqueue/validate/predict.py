@@ -50,7 +50,8 @@ def predict(task: Task, pool: Executor | None) -> list[Measures]:
 
 
 def _one(task: Task, seed: int) -> Measures:
-    return measure(simulate(task.workload, task.system, seed=seed, warmup=task.warmup), task.span_s)
+    result = simulate(task.workload, task.system, seed=seed, warmup=task.warmup)
+    return measure(result, task.system.policy, task.span_s)
 
 
 def elasticity(task: Task, predicted: list[Measures], pool: Executor | None) -> dict[str, dict[str, float]]:

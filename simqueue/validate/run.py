@@ -16,15 +16,13 @@ from simqueue import provenance
 from simqueue.errors import SimqueueError
 from simqueue.live.executor import Executor
 from simqueue.live.serve import check_rows
-from simqueue.metrics import saturation_rps
-from simqueue.result import Result
 from simqueue.units import Grid, digits
 from simqueue.validate import machine, runs
 from simqueue.validate.cells import Case
 from simqueue.validate.compare import SATURATION, compare, judge
-from simqueue.validate.measure import DRAWN, Array, measure, span_s
+from simqueue.validate.measure import DRAWN, Array, Figures, Measures, measure, span_s
 from simqueue.validate.predict import Task, check_scalable, elasticity, predict
-from simqueue.validate.record import Cell, Curves, Figure, Validation
+from simqueue.validate.record import Cell, Curves, Validation
 from simqueue.validate.runs import Runs
 from simqueue.validate.steps import steps
 
@@ -163,11 +161,11 @@ def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
     system, warmup = case.scenario.system, case.scenario.run.warmup
     span = span_s(ran.results)
     task = Task(case.workload, system, warmup, span)
-    predicted, live = predict(task, pool), [measure(result, span) for result in ran.results]
+    predicted, live = predict(task, pool), [measure(result, system.policy, span) for result in ran.results]
     figures = compare([m.figures for m in live], [m.figures for m in predicted])
     saturates = case.load is not None and case.load > 1
     if saturates:
-        figures[SATURATION] = {"mean": _saturation(case, ran.results)}
+        figures |= compare(_saturations(live), _saturations(predicted))
     counted = len(case.workload) - warmup
     return Cell(
         file=case.file,
@@ -198,12 +196,8 @@ def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
     )
 
 
-def _saturation(case: Case, results: Sequence[Result]) -> Figure:
-    """What the live runs got through while everybody waited, against the prediction."""
-    whole = not getattr(case.scenario.system.policy, "iteration_level", True)
-    live = [saturation_rps(r.scheduled, r.finished, r.grid, whole_batches=whole) for r in results]
-    figures = compare([{SATURATION: {"mean": rps}} for rps in live], [{SATURATION: {"mean": case.saturation_rps}}])
-    return figures[SATURATION]["mean"]
+def _saturations(measured: Sequence[Measures]) -> list[Figures]:
+    return [{SATURATION: {"mean": m.saturation_rps}} for m in measured]
 
 
 def _unfit(case: Case, ran: Runs) -> str:

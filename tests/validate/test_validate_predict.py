@@ -81,10 +81,11 @@ def test_noise_is_averaged_over_its_seeds_and_none_needs_one() -> None:
 def test_the_queue_over_time_and_the_quantiles() -> None:
     # Three at once: two wait in the first second, one in the second.
     result = simulate(Workload.from_columns([0.0] * 3, [1] * 3, [1] * 3), SECOND)
-    found = measure(result, 120.0)
+    found = measure(result, SECOND.policy, 120.0)
     assert found.waiting.tolist() == [2.0, 1.0, *[0.0] * 118]
     expected = np.repeat([1.0, 2.0, 3.0], [33, 34, 33])
     assert found.quantiles["response_s"].tolist() == expected.tolist()
+    assert found.saturation_rps == pytest.approx(1.0)
     assert len(LEVELS) == 100
 
 

@@ -63,7 +63,8 @@ def test_a_profile_that_is_a_tenth_off_is_missed() -> None:
     assert all(figure.error is not None and figure.error < -0.08 for figure in judged)
     saturation = saturated.figures[SATURATION]["mean"]
     assert saturation.verdict == "MISSED"
-    assert saturation.error == pytest.approx(0.1, abs=0.01)
+    # On the very workload, of which a slower system has more waiting at the same instant.
+    assert saturation.error == pytest.approx(0.1, abs=0.02)
     assert steady.steps["decode"].error == pytest.approx(1 / 1.1 - 1, abs=0.01)
 
 
