@@ -52,7 +52,7 @@ WINDOW = 1024
 AT_ONCE = 64
 TARGET_MS = {1: 0.83, 16: 1.07, 64: 1.57, 128: 2.15}
 STATIC_REQUESTS = 640
-POSITIONS = 1 << 17
+POSITIONS = 1 << 22
 GRAPHS = {"use_cuda_graph": True, "use_async_batching": True}
 FINER = {**GRAPHS, "q_padding_interval_size": 16, "kv_padding_interval_size": 2048}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -229,8 +229,9 @@ def live(executor: GraphExecutor, workload: Workload, clients: Any) -> dict[str,
 def continuous(loaded: Loaded, workload: Workload, prompts: Sequence[Any], settings: dict[str, Any]) -> dict[str, Any]:
     """What `generate_batch` is a wrapper of, which alone takes an output length for each request; all are queued."""
     model, outputs = loaded.copy(), workload.output_tokens.tolist()
-    more_positions(model)
     cuda = loaded.device.type == "cuda"
+    if cuda:
+        more_positions(model)
     room = {"max_memory_percent": 0.5} if cuda else {"num_blocks": 256, "max_batch_tokens": 1024}
     config = ContinuousBatchingConfig(max_requests_per_batch=AT_ONCE, allow_block_sharing=False, **room, **settings)
     greedy = GenerationConfig(max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1)
@@ -245,7 +246,7 @@ def continuous(loaded: Loaded, workload: Workload, prompts: Sequence[Any], setti
 
 
 def more_positions(model: Any) -> None:
-    """Room for its warm-up, whose one request of as many tokens as a batch can have is longer than GPT-2's window."""
+    """Room for its warm-up, where one request has as many tokens as the whole cache: far more than GPT-2's window."""
     known = model.transformer.wpe.weight.detach()
     rows = known.repeat(POSITIONS // len(known), 1)
     model.transformer.wpe = torch.nn.Embedding.from_pretrained(rows)
