@@ -63,7 +63,7 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
     told = start & ~held
     lag, start_row = starts_of(shaped.where(told), (shaped.seconds - price * jitter.mean)[told])
     price[start] += _later(lag, shaped.where(start)) + start_row * shaped.prefill_rows[start]
-    quiet = held & ~stalls
+    quiet = held & ~stalls & ~(start & outside(shaped.seconds / price, shaped.sort))
     return Serving(
         **dict(zip(COEFFICIENTS, _short(fit.theta), strict=True)),
         per_start_row_s=start_row,

@@ -12,6 +12,7 @@ from simqueue.live.serve import Served
 from simqueue.policy import BatchingPolicy, Continuous, Dynamic
 from simqueue.record import Column
 from simqueue.result import Result
+from simqueue.starts import decided, since_prefill
 
 _STEP = {"rows": "rows", "longest": "longest", "prefill_rows": "prefill_rows", "widest": "widest"}
 
@@ -21,7 +22,7 @@ def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], r
     result, waited = served.result, served.waited
     assert result is not None
     parts = [
-        _steps(result, stages_s, run),
+        _steps(result, policy, stages_s, run),
         _decisions(result, waited, policy, stages_s, run),
         _answers(result, stages_s, run),
     ]
@@ -30,38 +31,22 @@ def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], r
     return Records.joined(parts)
 
 
-def _steps(result: Result, stages_s: Sequence[float], run: int) -> Records:
+def _steps(result: Result, policy: BatchingPolicy, stages_s: Sequence[float], run: int) -> Records:
     """Every step but the first ever, which follows none."""
     leaps, seconds = result.leaps, result.grid.seconds
-    begin, end = _decided(result), leaps["start"] + leaps["total"]
+    begin, end = decided(result, policy), leaps["start"] + leaps["total"]
     start = leaps["rows"] == 0
-    prefilled = _last_before(begin, leaps["prefill_rows"] > 0)
+    since = seconds(since_prefill(begin, leaps["prefill_rows"]))
     records = _made(
         run=run,
         stage=_stage(result, begin, stages_s),
         kind=np.where(start, "start", "step"),
         **{name: leaps[column] for name, column in _STEP.items()},
         context=leaps["prefill_context"],
-        since_ns=np.where(start, seconds(begin - prefilled) * 1e9, 0).astype(np.int64),
+        since_ns=np.where(start, since * 1e9, 0).astype(np.int64),
         seconds=seconds(end - np.where(start, begin, leaps["start"])),
     )
     return records.where(np.arange(len(begin)) > 0)
-
-
-def _decided(result: Result) -> Column:
-    """When each step was decided on, as far as those tell whom it was the first for; else when it began."""
-    start = result.leaps["start"]
-    begin = start.copy()
-    scheduled = np.unique(result.scheduled)
-    # Within the step that took them, or in what passed before it.
-    begin[np.searchsorted(start, scheduled, "right") - 1] = scheduled
-    return begin
-
-
-def _last_before(begin: Column, mask: NDArray[np.bool_]) -> Column:
-    """By step, when the last one of ``mask`` before it began; 0 if there was none."""
-    last = np.maximum.accumulate(np.where(mask, begin, 0))
-    return np.concatenate([[0], last[:-1]])
 
 
 def _decisions(
@@ -69,7 +54,7 @@ def _decisions(
 ) -> Records:
     """What passed before whoever found the replica free, and before a batch that followed another one."""
     leaps, seconds = result.leaps, result.grid.seconds
-    begin, before = _decided(result), np.concatenate([[0], (leaps["start"] + leaps["total"])[:-1]])
+    begin, before = decided(result, policy), np.concatenate([[0], (leaps["start"] + leaps["total"])[:-1]])
     kind = np.full(len(begin), "handover")
     since = before.copy()
     which = np.flatnonzero(waited)

@@ -185,6 +185,15 @@ class _Shown:
     def closed(self) -> bool:
         return self._view.closed
 
+    @property
+    def arrived(self) -> int:
+        return self._view.arrived
+
+    def arrival(self, request: int) -> int:
+        if not 0 <= request < self._view.arrived:
+            raise InvariantError(f"it asks when request {request} arrives, which nobody knows yet")
+        return self._view.arrival(request)
+
     def oldest(self) -> int:
         return self._view.oldest()
 

@@ -56,6 +56,15 @@ class Engine:
 
     # What a policy may ask.
 
+    @property
+    def arrived(self) -> int:
+        """Requests that have arrived so far: those with ids below."""
+        return self._tail
+
+    def arrival(self, request: int) -> int:
+        """When a request came to the queue."""
+        return self._requests.arrival[request]
+
     def oldest(self) -> int:
         """Arrival of the request that has waited longest."""
         return self._requests.arrival[self._head]

@@ -286,13 +286,14 @@ class Serving(_Strict, frozen=True):
             + per_step_s + per_row_s * rows + per_prefill_s + per_prefill_row_s * prefill rows
 
     ``decode`` and ``prefill`` are the tables' seconds; ``rows`` decode or are held; the last two terms belong to steps
-    that prefill. Where nothing decodes, nothing hides what the host does for each prompt::
+    that prefill. Where nothing decodes, nothing hides what the host does for each prompt, and the time from the
+    decision to the step's end is, beside ``paths.start_s``::
 
         prefill + per_start_row_s * prefill rows
 
     That is the mean without stalls; with them it is ``jitter.mean`` times as much. ``standard_errors``
     has the coefficients' names as keys. ``steps`` were recorded, and ``errors`` are those of shapes of steps that were
-    left out of the fit, by the kind of step ("decode", "prefill", "chunk").
+    left out of the fit, by the kind of step ("decode", "prefill", "chunk", and "start" where nothing decodes).
     """
 
     decode_factor: float

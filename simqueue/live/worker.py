@@ -237,7 +237,8 @@ class Worker:
 
     def _deliver(self) -> None:
         """Rows that are held, or whose client has gone, emit tokens that mean nothing."""
-        for step, left in self._to_deliver:
+        pending, self._to_deliver = self._to_deliver, []
+        for step, left in pending:
             if self._with_batch:
                 self._keep(step)
                 self._send(step.end_ns, left, [self._kept.pop(i, []) for i in left])
@@ -245,7 +246,6 @@ class Worker:
                 self._send(step.end_ns, step.requests, [[token] for token in step.tokens])
             for request in left:
                 self._forget(request)
-        self._to_deliver.clear()
         for connection in self._connections:
             if connection.waiting:
                 connection.flush()

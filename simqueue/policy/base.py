@@ -33,6 +33,13 @@ class View(Protocol):
         """Whether nobody can come before somebody has been answered: the last request has arrived, or every user of a
         closed loop waits."""
 
+    @property
+    def arrived(self) -> int:
+        """Requests that have arrived so far: those with ids below, of which some may have gone away since."""
+
+    def arrival(self, request: int) -> int:
+        """When a request that has arrived came to the queue."""
+
     def oldest(self) -> int:
         """Arrival of the request that has waited longest (only while ``waiting`` is not 0)."""
 

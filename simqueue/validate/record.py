@@ -64,7 +64,8 @@ class Curves(_Strict, frozen=True):
 
 
 class Steps(_Strict, frozen=True):
-    """Live steps of one kind against what the cost model says of their shapes, without noise.
+    """Live steps of one kind against what the cost model says of their shapes (see `simqueue.validate.steps`), without
+    noise.
 
     Attributes:
         count: over all repeats.

@@ -181,7 +181,7 @@ def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
         saturation_rps=digits(case.saturation_rps),
         figures=judge(figures, case.load, counted, _unfit(case, ran)),
         elasticity={} if saturates else elasticity(task, predicted, pool),
-        steps=steps(ran.results, system.cost),
+        steps=steps(ran.results, system),
         client_s=runs.client_s(ran.results, case),
         host_s=ran.host_s,
         quantiles={

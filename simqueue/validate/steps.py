@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from simqueue.lag import on_grid
 from simqueue.plan import Shape
 from simqueue.result import Result
-from simqueue.system import CostSpec
+from simqueue.starts import decided, since_prefill
+from simqueue.system import CostSpec, System
 from simqueue.units import Grid, digits
 from simqueue.validate.record import Steps
 
@@ -19,14 +21,26 @@ _SHAPE = {
 }
 
 
-def steps(live: Sequence[Result], cost: CostSpec) -> dict[str, Steps]:
-    """By kind; ``mixed`` steps decode and prefill at once."""
+def steps(live: Sequence[Result], system: System) -> dict[str, Steps]:
+    """By kind; ``mixed`` steps decode and prefill at once. One that only prefills counts from the decision on it, and
+    takes what the cost model and the system's ``start_s`` say."""
     shapes = np.concatenate([_shapes(result) for result in live])
-    durations = np.concatenate([result.grid.seconds(result.leaps["total"]) for result in live])
-    predicted = _predicted(shapes, cost, live[0].grid)
+    durations, starts = (
+        np.concatenate(columns) for columns in zip(*(_measured(result, system) for result in live), strict=True)
+    )
+    predicted = _predicted(shapes, system.cost, live[0].grid) + starts
     decodes, prefills = shapes[:, 0] > 0, shapes[:, list(_SHAPE).index("prefill_rows")] > 0
     kinds = {"decode": decodes & ~prefills, "prefill": prefills & ~decodes, "mixed": prefills & decodes}
     return {kind: _of(durations[at], predicted[at], durations.sum()) for kind, at in kinds.items() if at.any()}
+
+
+def _measured(result: Result, system: System) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of each step, and of those what a start takes beyond its cost."""
+    leaps, grid = result.leaps, result.grid
+    begin = decided(result, system.policy)
+    takes, since = on_grid(system.overheads.start_s, grid), since_prefill(begin, leaps["prefill_rows"])
+    starts = [0 if rows else takes(ticks) for rows, ticks in zip(leaps["rows"].tolist(), since.tolist(), strict=True)]
+    return grid.seconds(leaps["start"] + leaps["total"] - begin), grid.seconds(starts)
 
 
 def _shapes(result: Result) -> NDArray[np.int64]:

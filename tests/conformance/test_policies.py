@@ -15,7 +15,19 @@ import simqueue
 from simqueue.conformance import check_policy
 from simqueue.errors import InvariantError
 from simqueue.plan import Step, Wait
-from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Static, View
+from simqueue.policy import (
+    BatchingPolicy,
+    BentoML,
+    Continuous,
+    Dynamic,
+    LitServe,
+    Mosec,
+    NoBatching,
+    RayServe,
+    Static,
+    Triton,
+    View,
+)
 from simqueue.units import Grid
 
 SHIPPED = [
@@ -30,6 +42,12 @@ SHIPPED = [
     Dynamic(None, 2.0),
     *(Continuous(seats, tokens) for seats in (1, 4, 64) for tokens in (None, 64, 100)),
     Continuous(8, 8),
+    Triton(8),
+    Triton(8, (2, 4), 5_000, race_probability=0.5),
+    Mosec(4, 3.0),
+    LitServe(4, 0.004),
+    RayServe(4, 0.003),
+    BentoML(4),
 ]
 
 

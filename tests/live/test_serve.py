@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ from liveruns import (
     workload,
 )
 
-from simqueue import Continuous, Dynamic, Result, Static, System, Workload, WorkloadSpec, make_workload
+from simqueue import Affine, Continuous, Dynamic, Result, Static, System, Workload, WorkloadSpec, make_workload
 from simqueue.errors import ConfigError, WorkloadError
+from simqueue.live.connection import Connection
 from simqueue.live.journal import Cancelled, Completed, Entry, Planned, Submitted, replay
 from simqueue.live.serve import random_prompts, serve
 from simqueue.live.sleep import SleepExecutor
+from simqueue.live.wire import Answer
 from simqueue.live.worker import GRID
 from simqueue.plan import Step, Wait
 from simqueue.policy import BatchingPolicy, View
@@ -291,3 +294,25 @@ def test_a_policy_without_a_limit_is_not() -> None:
 def test_clients_live_in_a_process_or_in_a_thread() -> None:
     with pytest.raises(ConfigError, match="clients"):
         live(workload(3), Continuous(8), clients="elsewhere")
+
+
+def test_a_steps_tokens_leave_before_the_next_step_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their way would depend on what comes next."""
+    events: list[str] = []
+    launch, send = SleepExecutor.launch, Connection.send
+
+    def launched(self: SleepExecutor, *work: Any) -> None:
+        events.append("launch")
+        launch(self, *work)
+
+    def sent(self: Connection, message: Any) -> None:
+        events.extend(["token"] if isinstance(message, Answer) else [])
+        send(self, message)
+
+    monkeypatch.setattr(SleepExecutor, "launch", launched)
+    monkeypatch.setattr(Connection, "send", sent)
+    cost = Affine(base_s=2e-3)
+    workload = Workload.from_columns([0.0, 0.003], [5, 5], [6, 3])
+    serve(workload, System(Continuous(4), cost), SleepExecutor(cost), clients="thread")
+    assert events == ["launch", "token"] * (len(events) // 2)
+    assert len(events) >= 2 * 6

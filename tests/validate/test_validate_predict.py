@@ -94,7 +94,7 @@ def test_steps_show_by_how_much_each_kind_is_off(policy: str) -> None:
     [case] = planned(f'"system.policy" = [{policy}]')
     case = quiet(case)
     live = lived(case, 1.25)
-    found = steps(live, case.scenario.system.cost)
+    found = steps(live, case.scenario.system)
     assert found.keys() == {"decode", "prefill"} | ({"mixed"} if "continuous" in policy else set())
     for kind in found.values():
         assert kind.error == pytest.approx(1 / 1.25 - 1, abs=1e-6)
