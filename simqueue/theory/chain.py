@@ -68,6 +68,16 @@ def stationary(transition: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(solution / solution.sum(), np.float64)
 
 
+def birth_death(up: NDArray[np.float64], down: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stationary distribution on 0, 1, ..., n: ``up[i]`` is the rate from i to i + 1, ``down[i]`` that from i + 1 to i.
+
+    Both (n,) and positive. Source: Kleinrock (1975), Queueing Systems, volume 1, chapter 3.
+    """
+    logs = np.concatenate(([0.0], np.cumsum(np.log(up / down))))
+    weights = np.exp(logs - logs.max())
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
 def _often_visited(transition: NDArray[np.float64]) -> int:
     """A state near the middle of the stationary distribution: follow the mean of the next state."""
     means = transition @ np.arange(len(transition))

@@ -13,6 +13,7 @@ from scipy.linalg import expm
 from simqueue.checks import positive, seconds
 from simqueue.errors import ConfigError
 from simqueue.theory.load import stable
+from simqueue.theory.qbd import rate_matrix
 from simqueue.theory.quantile import invert
 
 _WHERE = "MMPPM1"
@@ -87,8 +88,7 @@ class MMPPM1:
         up = np.diag(np.asarray(self.rates, np.float64))
         down = np.eye(len(self.rates)) / self.service_s
         within = self._generator - up - down
-        first_passage = _logarithmic_reduction(up, within, down)
-        return np.asarray(-up @ np.linalg.inv(within + up @ first_passage), np.float64)
+        return rate_matrix(up, within, down)
 
     @cached_property
     def mean_in_system(self) -> float:
@@ -156,20 +156,3 @@ def _check_jumps(jumps: _Matrix, states: int) -> None:
         raise ConfigError(f"{_WHERE}: every row of transitions must hold probabilities that sum to 1")
     if np.linalg.matrix_rank(jumps - np.eye(states)) < states - 1:
         raise ConfigError(f"{_WHERE}: transitions falls into parts that never meet: give one chain")
-
-
-def _logarithmic_reduction(up: _Matrix, within: _Matrix, down: _Matrix) -> _Matrix:
-    """The matrix G of first passages one level down.
-
-    Source: Latouche and Ramaswami (1993), "A logarithmic reduction algorithm for quasi-birth-death
-    processes", Journal of Applied Probability 30. Each round doubles the number of levels that are accounted
-    for.
-    """
-    identity = np.eye(len(up))
-    rise, fall = np.linalg.solve(-within, up), np.linalg.solve(-within, down)
-    passage, path = fall, rise
-    while np.abs(path).max() > 1e-17:
-        back = identity - rise @ fall - fall @ rise
-        rise, fall = np.linalg.solve(back, rise @ rise), np.linalg.solve(back, fall @ fall)
-        passage, path = passage + path @ fall, path @ rise
-    return np.asarray(passage, np.float64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush, heapreplace
 
 import numpy as np
 
@@ -101,6 +103,80 @@ def waits(arrival: np.ndarray, service: np.ndarray) -> np.ndarray:
         found.append(wait)
         wait = max(0.0, wait + length - gap)
     return np.array(found)
+
+
+def several_servers(
+    arrival: np.ndarray,
+    service: np.ndarray,
+    servers: int,
+    capacity: float = math.inf,
+    patience: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """First come first served; who finds ``capacity`` there is turned away, who would wait too long leaves by then.
+
+    For each of those admitted: ``waited``, whether ``served``, and ``response`` (if not served, until it left).
+    """
+    limits = np.full(len(arrival), math.inf) if patience is None else patience
+    free, leaving, rows = [0.0] * servers, [], []
+    for now, length, limit in zip(arrival.tolist(), service.tolist(), limits.tolist(), strict=True):
+        while leaving and leaving[0] <= now:
+            heappop(leaving)
+        if len(leaving) >= capacity:
+            continue
+        wait = max(0.0, free[0] - now)
+        served = wait <= limit
+        if served:
+            heapreplace(free, now + wait + length)
+        response = wait + length if served else limit
+        heappush(leaving, now + response)
+        rows.append((min(wait, limit), served, response))
+    waited, kept, responses = zip(*rows, strict=True)
+    return {"waited": np.array(waited), "served": np.array(kept), "response": np.array(responses)}
+
+
+def least_first(arrival: np.ndarray, service: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Queueing times of one server that, when free, takes the least key that waits, the first of equals."""
+    times, lengths, keys = arrival.tolist(), service.tolist(), key.tolist()
+    wait, waiting, now, next_one = np.zeros(len(times)), [], 0.0, 0
+    while next_one < len(times) or waiting:
+        if not waiting:
+            now = max(now, times[next_one])
+        while next_one < len(times) and times[next_one] <= now:
+            heappush(waiting, (keys[next_one], next_one))
+            next_one += 1
+        chosen = heappop(waiting)[1]
+        wait[chosen] = now - times[chosen]
+        now += lengths[chosen]
+    return wait
+
+
+def shared(arrival: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Response times where n requests present each get 1 / n of the server."""
+    response, present, now, each = np.zeros(len(arrival)), [], 0.0, 0.0  # each: work done for one always there
+    for i, until in enumerate([*arrival.tolist(), math.inf]):
+        while present and now + (present[0][0] - each) * len(present) <= until:
+            done, first = heappop(present)
+            now += (done - each) * (len(present) + 1)
+            each = done
+            response[first] = now - arrival[first]
+        if i < len(arrival):
+            each += (until - now) / len(present) if present else 0.0
+            now = until
+            heappush(present, (each + work[i], i))
+    return response
+
+
+def shortest_queues(arrival: np.ndarray, service: np.ndarray, servers: int, choices: np.ndarray) -> np.ndarray:
+    """Response times where request i joins the shortest of the queues ``choices[i]``, in random order."""
+    queues, response = [deque() for _ in range(servers)], []
+    for now, length, drawn in zip(arrival.tolist(), service.tolist(), choices.tolist(), strict=True):
+        for queue in (queues[k] for k in drawn):
+            while queue and queue[0] <= now:
+                queue.popleft()
+        joined = min((queues[k] for k in drawn), key=len)
+        joined.append((joined[-1] if joined else now) + length)
+        response.append(joined[-1] - now)
+    return np.array(response)
 
 
 def poisson_arrivals(rng: np.random.Generator, rate: float, requests: int) -> np.ndarray:
