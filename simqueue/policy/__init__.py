@@ -2,8 +2,10 @@
 
 from simqueue.policy.base import BatchingPolicy, Decider, View
 from simqueue.policy.bentoml import BentoML
+from simqueue.policy.clipper import Clipper
 from simqueue.policy.continuous import Continuous
 from simqueue.policy.dynamic import Dynamic
+from simqueue.policy.fastertransformer import FasterTransformer
 from simqueue.policy.litserve import LitServe
 from simqueue.policy.mosec import Mosec
 from simqueue.policy.none import NoBatching
@@ -11,15 +13,20 @@ from simqueue.policy.ray_serve import RayServe
 from simqueue.policy.static import Static
 from simqueue.policy.triton import Triton
 
-SHIPPED = (NoBatching, Static, Dynamic, Continuous, Triton, Mosec, LitServe, RayServe, BentoML)
+SHIPPED = (
+    *(NoBatching, Static, Dynamic, Continuous),
+    *(FasterTransformer, Triton, Mosec, LitServe, RayServe, BentoML, Clipper),
+)
 
 __all__ = [
     "SHIPPED",
     "BatchingPolicy",
     "BentoML",
+    "Clipper",
     "Continuous",
     "Decider",
     "Dynamic",
+    "FasterTransformer",
     "LitServe",
     "Mosec",
     "NoBatching",

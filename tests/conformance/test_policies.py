@@ -18,8 +18,10 @@ from simqueue.plan import Step, Wait
 from simqueue.policy import (
     BatchingPolicy,
     BentoML,
+    Clipper,
     Continuous,
     Dynamic,
+    FasterTransformer,
     LitServe,
     Mosec,
     NoBatching,
@@ -48,6 +50,8 @@ SHIPPED = [
     LitServe(4, 0.004),
     RayServe(4, 0.003),
     BentoML(4),
+    Clipper(0.02, 2, batch_wait_timeout_s=0.003),
+    FasterTransformer(4),
 ]
 
 

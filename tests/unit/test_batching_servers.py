@@ -1,4 +1,4 @@
-"""The rules of five real batching servers, one by one. Every batch takes 10 ms, whatever is in it."""
+"""The rules of real batching servers, one by one. Every batch takes 10 ms, whatever is in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 import simqueue as sq
 from simqueue.errors import ConfigError
-from simqueue.policy import BatchingPolicy, BentoML, Dynamic, LitServe, Mosec, RayServe, Triton
+from simqueue.policy import (
+    BatchingPolicy,
+    BentoML,
+    Clipper,
+    Dynamic,
+    FasterTransformer,
+    LitServe,
+    Mosec,
+    RayServe,
+    Triton,
+)
 
 MS = 1e-3
 COST = sq.Affine(base_s=10 * MS)
@@ -71,6 +81,28 @@ def test_bentoml_waits_no_longer_than_its_requests_have() -> None:
     found = batches(policy, [0, 1000, 11_000, 21_000, 100_000], slow)
     assert found[:4] == [(0, 1), (10_000, 1), (20_000, 1), (30_000, 1)]
     assert found[4][0] == pytest.approx(100_000 + 0.95 * 6750, abs=2.1)
+
+
+def test_clipper_finds_the_largest_batch_that_is_quick_enough() -> None:
+    # 10 ms and 1 a request; at most 14.5: up to 5 at once is too much, and 0.9 * 5 is 4 again.
+    slow = sq.Affine(base_s=10 * MS, per_row_s=1 * MS)
+    sizes = [size for _, size in batches(Clipper(14.5 * MS), [0.0] * 40, slow)]
+    assert sizes == [1, 2, 3, 4, 5, 4, 5, 4, 5, 4, 3]
+    # A batch that is not full leaves the size as it is.
+    assert [
+        size for _, size in batches(Clipper(50 * MS, 3), [0, 1, 2, 100, 200, 200, 200, 200, 200, 200, 200, 200], slow)
+    ] == [*(1, 2, 1, 4, 4)]
+    # 1, 2 and then 3, which wait for a third until 100 + 7.
+    delayed = Clipper(50 * MS, batch_wait_timeout_s=7 * MS)
+    assert batches(delayed, [0, 0, 0, 100, 101]) == [(0, 1), (10, 2), (107, 2)]
+
+
+def test_fastertransformer_runs_a_batch_until_its_last_has_finished() -> None:
+    workload = sq.Workload.from_columns([0.0, 0.0, 0.0, 0.001], [1] * 4, [1, 5, 2, 1])
+    result = sq.simulate(workload, sq.System(FasterTransformer(2), COST))
+    # Two at once of 1 and 5 steps, then of 2 and 1.
+    assert (result.grid.seconds(result.finished) / MS).round(3).tolist() == [50, 50, 70, 70]
+    assert result.first_token.tolist() == result.finished.tolist()
 
 
 def triton(*preferred: int, delay: float = 4.0, most: int = 4, race: float = 0.0) -> Triton:
@@ -144,6 +176,9 @@ def test_nobody_is_lost_or_overtaken(policy: BatchingPolicy, gaps: list[int]) ->
         (lambda: LitServe(2, float("nan")), "batch_timeout = nan"),
         (lambda: RayServe(2, -0.5), r"batch_wait_timeout_s = -0\.5"),
         (lambda: BentoML(0), "max_batch_size = 0"),
+        (lambda: Clipper(0.0), r"latency_objective_s = 0\.0"),
+        (lambda: Clipper(1.0, backoff=1.0), r"backoff = 1\.0 must be between 0 and 1"),
+        (lambda: FasterTransformer(0), "max_batch_size = 0"),
     ],
 )
 def test_what_cannot_be_is_refused(make: object, message: str) -> None:
