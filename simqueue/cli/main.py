@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -14,12 +15,14 @@ import typer.main
 from simqueue.errors import SimqueueError
 
 _REFUSED, _INTERRUPTED = 2, 130
+_as_python = warnings.formatwarning
 # A verb's module is imported when the verb is used, so that --help need not wait for all of them.
 _VERBS = {
     "simulate": "Simulate a scenario and print its latencies.",
     "live": "Run a scenario on a real model, and print the same table.",
     "sweep": "Simulate all of a [sweep] table; write a table and figures.",
     "validate": "Run scenarios live and compare them with their simulations.",
+    "trace": "Describe a recorded workload; fit an arrival process.",
     "policies": "List the batching policies and their knobs.",
     "profiles": "List measured step costs, show one, or fit one to samples.",
     "calibrate": "Measure what a language model's steps cost on this machine.",
@@ -89,6 +92,7 @@ for _name, _help in _VERBS.items():
 
 def main() -> None:
     """The entry point: exits with 0, with 2 after a refusal in one line, or with 130 after Ctrl-C."""
+    warnings.formatwarning = _warned
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="simqueue", standalone_mode=False)
         sys.stdout.flush()
@@ -106,6 +110,15 @@ def main() -> None:
         _say("interrupted")
         code = _INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings in one line; others as Python has them, with their place."""
+    if category.__module__.startswith("simqueue."):
+        return f"simqueue: warning: {message}\n"
+    return _as_python(message, category, filename, lineno, line)
 
 
 def _say(text: str) -> None:

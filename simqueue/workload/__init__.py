@@ -4,7 +4,9 @@ from simqueue.workload.arrivals import Arrivals, Constant, Gamma, Overlong, Pois
 from simqueue.workload.lengths import Empirical, Fixed, Geometric, Lengths, Lognormal, Uniform
 from simqueue.workload.mmpp import MMPP
 from simqueue.workload.spec import WorkloadSpec
+from simqueue.workload.stamped import TraceWarning
 from simqueue.workload.users import ExponentialThink, FixedThink, LognormalThink, Think, Users
+from simqueue.workload.varying import Sinusoidal, Varying
 from simqueue.workload.workload import Workload, make_workload
 
 __all__ = [
@@ -22,10 +24,13 @@ __all__ = [
     "LognormalThink",
     "Overlong",
     "Poisson",
+    "Sinusoidal",
     "Think",
     "Trace",
+    "TraceWarning",
     "Uniform",
     "Users",
+    "Varying",
     "Workload",
     "WorkloadSpec",
     "make_workload",

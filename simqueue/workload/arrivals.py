@@ -15,8 +15,10 @@ from simqueue.workload.checks import MAX_CV, require_positive, require_within
 from simqueue.workload.mmpp import MMPP
 from simqueue.workload.streams import Streams
 from simqueue.workload.users import Users
+from simqueue.workload.varying import Sinusoidal, Varying
 
 Overlong = Literal["error", "drop", "clip"]
+Format = Literal["auto", "csv", "azure", "burstgpt", "mooncake"]
 
 
 class _Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
@@ -99,20 +101,25 @@ class Gamma(_Renewal, frozen=True, tag="gamma"):
 
 
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="trace"):
-    """Arrivals and lengths from a CSV file, plain or ``.gz``:
-    ``arrival_s,prompt_tokens,output_tokens[,more]``.
+    """Recorded arrivals and lengths, from a plain or ``.gz`` file.
 
-    ``overlong`` says what becomes of a row longer than the model's context: ``"error"``, ``"drop"`` (left
-    out) or ``"clip"`` (the output kept, the prompt cut). A relative path starts from the scenario file's
+    ``format`` is ``"csv"`` (``arrival_s,prompt_tokens,output_tokens[,more]``) or that of a public trace,
+    ``"azure"``, ``"burstgpt"`` or ``"mooncake"``, with the rules of docs/workloads.md; ``"auto"`` tells by the
+    first line. ``overlong`` says what becomes of a row longer than the model's context: ``"error"``, ``"drop"``
+    (left out) or ``"clip"`` (the output kept, the prompt cut). A relative path starts from the scenario file's
     folder.
     """
 
     path: str
     overlong: Overlong = "error"
+    format: Format = "auto"
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
         require_overlong("trace arrivals", self.overlong)
+        if self.format not in get_args(Format):
+            known = ", ".join(get_args(Format))
+            raise WorkloadError(f"trace arrivals: format = {self.format!r} is unknown; there are {known}")
 
     @property
     def mean_rate(self) -> None:
@@ -120,7 +127,7 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return None
 
 
-Arrivals = Constant | Poisson | Gamma | MMPP | Trace | Users
+Arrivals = Constant | Poisson | Gamma | Varying | Sinusoidal | MMPP | Trace | Users
 
 
 def require_overlong(what: str, rule: str) -> None:

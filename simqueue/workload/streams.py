@@ -21,6 +21,7 @@ class Streams(NamedTuple):
     prompts: Generator
     outputs: Generator
     thinks: Generator
+    stamps: Generator
 
 
 def streams(seed: int) -> Streams:

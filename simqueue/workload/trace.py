@@ -1,4 +1,4 @@
-"""Reading traces: CSV of arrivals, prompt and output tokens and any further columns, plain or gzip."""
+"""simqueue's own traces: CSV of arrivals, prompt and output tokens and any further columns, plain or gzip."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from simqueue.workload.columns import (
 if TYPE_CHECKING:
     import pyarrow
 
-_WHOLE = re.compile(r"-?[0-9]+")
-_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+WHOLE = re.compile(r"-?[0-9]+")
+NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def read_trace(path: Path) -> dict[str, Column]:
@@ -40,7 +40,7 @@ def read_trace(path: Path) -> dict[str, Column]:
     Raises:
         WorkloadError: with the file and the line, column and value of the first thing that is wrong.
     """
-    with _explained(path):
+    with explained(path):
         names = _header(path)
         try:
             return checked(_parsed(path, names))
@@ -51,25 +51,26 @@ def read_trace(path: Path) -> dict[str, Column]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn what goes wrong while reading the file into a refusal that names it."""
     try:
         yield
     except FileNotFoundError:
-        raise WorkloadError(f"{path}: no such file; a trace's path is relative to the scenario file") from None
+        raise WorkloadError(f"{path}: no such file; in a scenario, paths start from the scenario's folder") from None
     except UnicodeDecodeError:
         raise WorkloadError(f"{path}: not UTF-8 text; save the trace as UTF-8") from None
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise WorkloadError(f"{path}: cannot be read as a trace: {error}; check the file") from None
 
 
-def _open(path: Path) -> IO[str]:
+def opened(path: Path) -> IO[str]:
+    """The text of a plain or gzip file, without a byte order mark."""
     opener = gzip.open if path.suffix == ".gz" else open
     return cast(IO[str], opener(path, "rt", encoding="utf-8-sig", newline=""))
 
 
 def _header(path: Path) -> list[str]:
-    with _open(path) as file:
+    with opened(path) as file:
         names = next((row for row in csv.reader(file) if row), [])
     if not names:
         raise WorkloadError(f"{path}: the file is empty; its first line must be {','.join(REQUIRED)}")
@@ -77,7 +78,7 @@ def _header(path: Path) -> list[str]:
         if name not in names:
             raise WorkloadError(
                 f"{path}, line 1: no column {name} among {', '.join(map(repr, names))}; "
-                f"a trace needs {', '.join(REQUIRED)}"
+                f"a trace needs {', '.join(REQUIRED)}, or all columns of a public format"
             )
     for index, name in enumerate(names):
         if not name or name in names[:index]:
@@ -122,7 +123,7 @@ def _guessed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 def _locate(path: Path) -> None:
     """Go through the file line by line and refuse the first value that cannot be used."""
-    with _open(path) as file:
+    with opened(path) as file:
         reader = csv.reader(file)
         rows = (row for row in reader if row)
         names, last_s = next(rows), -math.inf
@@ -133,8 +134,7 @@ def _locate(path: Path) -> None:
 
 
 def _check_row(line: str, names: Sequence[str], row: Sequence[str], last_s: float) -> float:
-    if len(row) != len(names):
-        raise WorkloadError(f"{line}: {len(row)} values in a file of {len(names)} columns; give one for each column")
+    check_width(line, names, row)
     for name, text in zip(names, row, strict=True):
         if name == "arrival_s":
             last_s = _check_arrival(line, text, last_s)
@@ -143,9 +143,15 @@ def _check_row(line: str, names: Sequence[str], row: Sequence[str], last_s: floa
     return last_s
 
 
+def check_width(line: str, names: Sequence[str], row: Sequence[str]) -> None:
+    """Refuse a row with more or fewer values than the header has names."""
+    if len(row) != len(names):
+        raise WorkloadError(f"{line}: {len(row)} values in a file of {len(names)} columns; give one for each column")
+
+
 def _check_arrival(line: str, text: str, last_s: float) -> float:
     at = f"{line}, column arrival_s: {text!r}"
-    if not _NUMBER.fullmatch(text.strip()) or not 0 <= float(text) < math.inf:
+    if not NUMBER.fullmatch(text.strip()) or not 0 <= float(text) < math.inf:
         raise WorkloadError(f"{at} is no time; {ARRIVAL_RULE}")
     arrival_s = float(text)
     if arrival_s < last_s:
@@ -154,5 +160,5 @@ def _check_arrival(line: str, text: str, last_s: float) -> float:
 
 
 def _check_tokens(line: str, name: str, text: str) -> None:
-    if not _WHOLE.fullmatch(text.strip()) or not 1 <= int(text) <= MAX_TOKENS:
+    if not WHOLE.fullmatch(text.strip()) or not 1 <= int(text) <= MAX_TOKENS:
         raise WorkloadError(f"{line}, column {name}: {text!r} is no length; {TOKEN_RULE}")

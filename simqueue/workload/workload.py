@@ -18,9 +18,9 @@ from simqueue.workload import files
 from simqueue.workload.arrivals import Trace, require_overlong
 from simqueue.workload.checks import refuse_if_too_many, require_positive, require_whole
 from simqueue.workload.columns import REQUIRED, Column, checked, frozen
+from simqueue.workload.formats import read_recorded
 from simqueue.workload.spec import WorkloadSpec
 from simqueue.workload.streams import streams
-from simqueue.workload.trace import read_trace
 from simqueue.workload.users import Users
 
 _MADE_BY_HAND: Mapping[str, Any] = {
@@ -99,7 +99,7 @@ class Workload:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read what ``save`` wrote, or any trace: ``.parquet``, ``.csv`` or ``.csv.gz``."""
+        """Read what ``save`` wrote, or other files with its columns: ``.parquet``, ``.csv`` or ``.csv.gz``."""
         return cls.of(*files.read(Path(path)))
 
     def save(self, path: Path | str) -> None:
@@ -260,15 +260,19 @@ def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Wo
 
     Args:
         spec: the ``[workload]`` table.
-        seed: of every draw; arrivals, prompts, outputs and think times have streams of their own.
+        seed: of every draw; arrivals, prompts, outputs, think times and the spreading of a trace's coarse stamps
+        have streams of their own.
         base: the folder that a trace's relative path starts from (the scenario file's); the current one if
         not given.
+
+    Warns:
+        TraceWarning: what was changed in a public trace.
 
     Raises:
         WorkloadError: the trace cannot be used or is too short, or the columns would not fit the memory.
     """
     if isinstance(spec.arrivals, Trace):
-        return _from_trace(spec, seed, (base or Path()) / spec.arrivals.path)
+        return _from_trace(spec, spec.arrivals, seed, (base or Path()) / spec.arrivals.path)
     assert spec.requests is not None  # WorkloadSpec made sure, and of the lengths too
     assert spec.prompt_tokens is not None
     assert spec.output_tokens is not None
@@ -289,8 +293,8 @@ def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Wo
     return Workload(frozen(arrival_s), frozen(prompts.tokens), frozen(outputs.tokens), extra, meta)
 
 
-def _from_trace(spec: WorkloadSpec, seed: int, path: Path) -> Workload:
-    columns = read_trace(path)
+def _from_trace(spec: WorkloadSpec, trace: Trace, seed: int, path: Path) -> Workload:
+    columns = read_recorded(path, trace.format, streams(seed).stamps)
     rows = len(columns["arrival_s"])
     wanted = rows if spec.requests is None else spec.requests
     if wanted > rows:

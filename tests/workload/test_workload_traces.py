@@ -1,11 +1,8 @@
 """Traces and files: exact round trips, the public traces, and every way a file can be wrong."""
 
-import csv
 import gzip
 import json
 import math
-from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -17,7 +14,6 @@ from pyarrow import parquet
 from simqueue.errors import OutputError, WorkloadError
 from simqueue.workload import Trace, Workload, WorkloadSpec, make_workload
 
-PUBLIC = Path(__file__).parents[2].parent / "shared" / "traces"
 HEADER = "arrival_s,prompt_tokens,output_tokens"
 
 times = st.floats(0, 1e12, allow_nan=False)
@@ -91,44 +87,6 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_bytes(f"\ufeff{HEADER}\r\n1,2,3\r\n2.5,4,5\r\n".encode())
     assert Workload.load(path) == Workload.from_columns([1.0, 2.5], [2, 4], [3, 5])
-
-
-def azure(name, folder):
-    """A public trace in our columns: arrival in seconds from the first request."""
-    with gzip.open(PUBLIC / f"AzureLLMInferenceTrace_{name}.csv.gz", "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    # The stamps have seven digits of a second, of which datetime reads six.
-    stamps = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in rows]
-    path = folder / f"{name}.csv.gz"
-    with gzip.open(path, "wt", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(HEADER.split(","))
-        for stamp, row in zip(stamps, rows, strict=True):
-            out.writerow([(stamp - stamps[0]).total_seconds(), row["ContextTokens"], row["GeneratedTokens"]])
-    return path
-
-
-@pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public traces are not here")
-@pytest.mark.parametrize(
-    ("name", "rows", "rate", "prompt", "output", "share"),
-    [("code", 8819, 2.566, 2048, 27.9, 0.370), ("conv", 19366, 5.530, 1155, 211, 0.420)],
-)
-def test_public_azure_traces(tmp_path, name, rows, rate, prompt, output, share):
-    path = azure(name, tmp_path)
-    workload = make_workload(WorkloadSpec(arrivals=Trace(str(path), overlong="clip")), 0)
-    assert len(workload) == rows
-    assert workload.rate == pytest.approx(rate, rel=1e-3)
-    assert workload.prompt_tokens.mean() == pytest.approx(prompt, rel=1e-3)
-    assert workload.output_tokens.mean() == pytest.approx(output, rel=2e-3)
-    fits = workload.fit_context(1024, "drop")
-    assert len(fits) / rows == pytest.approx(share, abs=1e-3)
-    assert fits.meta["dropped"] == rows - len(fits)
-    clipped = workload.fit_context(1024, "clip")
-    assert clipped.meta["clipped"] == rows - len(fits)
-    assert (clipped.prompt_tokens + clipped.output_tokens).max() == 1024
-    stretched = clipped.at_rate(1.0)
-    assert stretched.rate == pytest.approx(1.0)
-    np.testing.assert_allclose(stretched.arrival_s, clipped.arrival_s * clipped.rate)
 
 
 BAD_TRACES = {
