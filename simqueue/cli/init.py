@@ -20,9 +20,10 @@ requests = 10_000
 
 # When requests come. Also: { kind = "constant", rate = 400.0 }, { kind = "gamma", rate = 400.0, cv = 2.0 } (bursty),
 # { kind = "mmpp", rates = [800.0, 0.0], mean_stay_s = [10.0, 10.0] } (on and off),
+# { kind = "varying", points = [[0, 100.0], [60, 800.0]] } (a rate that follows the clock),
 # { kind = "users", users = 64, think_s = { kind = "exponential", mean = 0.5 } } (who wait for their answers), and
-# { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens, in place of everything
-# in this table.
+# { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens or in a public format, in
+# place of everything in this table.
 arrivals = { kind = "poisson", rate = 400.0 }
 
 # How long they are, in tokens. Also: { kind = "fixed", value = 64 }, { kind = "uniform", low = 1, high = 128 },
