@@ -65,7 +65,10 @@ def test_the_script_from_end_to_end(quick: ModuleType, tmp_path: Path, capsys: p
     assert sizes["manual batching"] == [float(USERS)] * USERS
     assert [point["users"] for point in found["users"]] == [1, USERS] * 2
     assert [point["load"] for point in found["load"]] == [0.5] * 4
-    assert all(point["live"]["response_s"] > 0 for point in found["users"] + found["load"])
+    # On a busy machine some would take too long to be run.
+    live = [point["live"] for point in found["users"] + found["load"] if point["live"]]
+    assert len(live) >= 4
+    assert all(figures["response_s"] > 0 for figures in live)
     assert found["provenance"]["machine"]["model"] == "gpt2-tiny"
     assert found["provenance"]["machine"]["weights"] == "random"
     assert len(found["lessons"]) >= 8
