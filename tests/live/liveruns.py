@@ -15,7 +15,7 @@ from simqueue.live.serve import Served, serve
 from simqueue.live.sleep import SleepExecutor, token
 from simqueue.live.worker import GRID
 from simqueue.plan import Work
-from simqueue.policy import BatchingPolicy
+from simqueue.policy import BatchingPolicy, RayServe, Triton
 
 COST = Affine(base_s=2e-4, per_row_s=5e-6, per_new_token_s=1e-6)
 POLICIES = {
@@ -25,6 +25,8 @@ POLICIES = {
     "dynamic": Dynamic(8),
     "dynamic that waits": Dynamic(8, 0.003, release="request"),
     "dynamic, whole bulks": Dynamic(6, float("inf"), 3),
+    "triton": Triton(8, (4,), 3000),
+    "ray-serve": RayServe(6, 0.003),
     "continuous": Continuous(8),
     "chunked": Continuous(8, 16),
 }
@@ -117,9 +119,8 @@ def limits(policy: BatchingPolicy) -> tuple[int, int | None]:
     """The most rows and the most tokens of a step."""
     if isinstance(policy, Continuous):
         return policy.max_seqs, policy.max_tokens
-    return {NoBatching: 1, Static: getattr(policy, "batch", 0), Dynamic: getattr(policy, "max_batch", 0)}[
-        type(policy)
-    ], None
+    names = ("batch", "max_batch", "max_batch_size")
+    return next((getattr(policy, name) for name in names if hasattr(policy, name)), 1), None
 
 
 def assert_answered(run: Served, work: Workload) -> None:
