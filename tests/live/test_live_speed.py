@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "live_speed.py"
-TRIAL = ("--model", "tiny", "--device", "cpu", "--dtype", "fp32", "--requests", "64", "--repeats", "2")
+TRIAL = ("--model", "tiny", "--device", "cpu", "--dtype", "fp32", "--requests", "16", "--repeats", "2")
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def script(monkeypatch):
     spec = importlib.util.spec_from_file_location("live_speed", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "ROWS", (1, 64))
+    monkeypatch.setattr(module, "ROWS", (1, 16))
+    monkeypatch.setattr(module, "AT_ONCE", 16)
     monkeypatch.setattr(module, "WINDOW", 512)
     return module
 
@@ -34,7 +35,7 @@ def test_every_section_runs(script, tmp_path, monkeypatch, capsys):
     assert '"failed"' not in text
     report = json.loads(text)
     sizes = [(step["rows"], step["slots"]) for step in report["steps"]]
-    assert sizes == [(1, 512), (64, 512), (1, 128), (64, 128)]
+    assert sizes == [(1, 512), (16, 512), (1, 128), (16, 128)]
     assert report["check"]["graph fp32"]["same"] > 0.999
     assert report["serving"]["live_over"]["live, clients in a process"] == 1
     assert "transformers, generate, static 64" in capsys.readouterr().out
