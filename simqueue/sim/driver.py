@@ -17,14 +17,15 @@ from simqueue.source import Columns, Source
 
 
 class Delays(NamedTuple):
-    """The overheads that a driver spends itself, in ticks; ``wake`` and ``start`` by the ticks since."""
+    """The overheads that a driver spends itself, in ticks; ``wake`` and ``start`` by the ticks since, None if always 0:
+    a call for each start would cost more than the rest of it."""
 
     handover: int = 0
     handover_per_request: int = 0
     timer_late: int = 0
     response_per_row: int = 0
-    wake: Callable[[int], int] = lambda since: 0
-    start: Callable[[int], int] = lambda since: 0
+    wake: Callable[[int], int] | None = None
+    start: Callable[[int], int] | None = None
 
 
 _NO_DELAYS = Delays()
@@ -84,7 +85,9 @@ def _replica(
         if isinstance(work, Wait):
             if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
-            due = next_arrival if next_arrival == NEVER else next_arrival + wake(next_arrival - now)
+            due = next_arrival
+            if wake and due != NEVER:
+                due += wake(due - now)
             if work.until is not None:
                 due = min(due, work.until + delays.timer_late)
             yield timeout(due - now)
@@ -97,8 +100,11 @@ def _replica(
         first = 0
         limit = next_arrival - now if work.cut else UNLIMITED
         if prefill_rows:
-            total = first = price(work) if rows else price(work) + start(now - prefilled)
-            prefilled = now
+            total = first = price(work)
+            if start:
+                if not rows:
+                    total = first = first + start(now - prefilled)
+                prefilled = now
             if steps > 1 and first < limit:
                 # Everybody has one more token in the cache, and the new rows decode too.
                 deepest = longest + 1 if longest >= work.widest else work.widest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from simqueue.cost.noise import NoisyCost, NoNoise, Spread
 from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
 from simqueue.errors import ConfigError, ProfileError
-from simqueue.lag import on_grid
+from simqueue.lag import Lag, on_grid
 from simqueue.provenance import provenance
 from simqueue.record import Column, Leaps, Requests, settle
 from simqueue.result import Result
@@ -183,10 +183,14 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
         handover_per_request=ticks(over.handover_per_request_s),
         timer_late=ticks(over.timer_late_s),
         response_per_row=ticks(over.response_per_row_s),
-        wake=on_grid(over.wake_s, bound.grid),
-        start=on_grid(over.start_s, bound.grid),
+        wake=_lag(over.wake_s, bound.grid),
+        start=_lag(over.start_s, bound.grid),
     )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
+
+
+def _lag(lag: Lag, grid: Grid) -> Callable[[int], int] | None:
+    return on_grid(lag, grid) if lag else None
 
 
 def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column) -> Column:
