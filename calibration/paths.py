@@ -48,7 +48,7 @@ def paths_of(records: Records, start: Lag) -> Paths:
 def starts_of(starts: Records, late: Array) -> tuple[Lag, float]:
     """What "start" records take beyond their price: by how long ago a prompt was begun last, and for each row.
 
-    Neither is told where all have one row, which then is part of the first.
+    Where all have one row, that row's part is in the first, and the second is 0.
     """
     if not len(starts):
         return 0.0, 0.0

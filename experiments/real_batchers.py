@@ -75,6 +75,11 @@ def runs(folder: Path = RUNS) -> list[Run]:
 
 def _run(folder: Path, overheads: dict[str, dict[str, float]]) -> Run:
     config = json.loads((folder / "config.json").read_text())
+    missing = [key for key in ("server", "max_batch", "delay_ms", "tau0_ms", "alpha_ms") if key not in config]
+    if missing:
+        raise SimqueueError(f"{folder}/config.json: has no {missing[0]}; see batchers/runs/README.md")
+    if config["server"] not in RULES:
+        raise SimqueueError(f"{folder}/config.json: server = {config['server']!r} is none of {', '.join(RULES)}")
     with gzip.open(folder / "requests.csv.gz", "rt", encoding="utf-8", newline="") as file:
         rows = sorted((float(row["arrival_s"]), float(row["response_s"])) for row in csv.DictReader(file))
     arrival_s, response_s = np.array(rows).T
@@ -194,7 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replays = [replay(run) for run in found]
         show(replays, Console(width=160))
         print(*draw(replays, options.out), sep="\n")
-    except (SimqueueError, OSError, KeyError, ValueError) as error:
+    except KeyError as error:
+        print(f"real_batchers: {options.runs}: a file of a run has no {error}; see its README.md", file=sys.stderr)
+        sys.exit(2)
+    except (SimqueueError, OSError, ValueError) as error:
         print(f"real_batchers: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

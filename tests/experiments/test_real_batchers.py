@@ -42,7 +42,17 @@ def test_the_figure_and_what_cannot_be_read(
     assert [path.name for path in files] == ["real_batchers.svg", "real_batchers.png"]
     assert all(path.stat().st_size > 10_000 for path in files)
     (tmp_path / "empty").mkdir()
-    for folder, words in (("nowhere", "overheads.json"), ("empty", "overheads.json")):
+    strange = tmp_path / "strange" / "run"
+    strange.mkdir(parents=True)
+    (tmp_path / "strange" / "overheads.json").write_text("{}")
+    settings = '"max_batch": 1, "delay_ms": 0, "tau0_ms": 40, "alpha_ms": 5'
+    (strange / "config.json").write_text(f'{{"server": "tornado", {settings}}}')
+    refusals = {
+        "nowhere": "overheads.json",
+        "empty": "overheads.json",
+        "strange": "server = 'tornado' is none of triton",
+    }
+    for folder, words in refusals.items():
         with pytest.raises(SystemExit) as refused:
             script.main(["--runs", str(tmp_path / folder), "--out", str(tmp_path / "out")])
         assert refused.value.code == 2
