@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simqueue.policy import Continuous, Dynamic, NoBatching, Static
     from simqueue.result import Result
     from simqueue.sim.simulate import saturation_rps, simulate
-    from simqueue.system import Overheads, System
+    from simqueue.system import Memory, Overheads, System
     from simqueue.workload import Workload, WorkloadSpec, make_workload
 
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "simqueue.policy": ("Continuous", "Dynamic", "NoBatching", "Static"),
     "simqueue.result": ("Result",),
     "simqueue.sim": ("saturation_rps", "simulate"),
-    "simqueue.system": ("Overheads", "System"),
+    "simqueue.system": ("Memory", "Overheads", "System"),
     "simqueue.workload": ("Workload", "WorkloadSpec", "make_workload"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -48,6 +48,7 @@ __all__ = [
     "ExponentialNoise",
     "LognormalNoise",
     "Measured",
+    "Memory",
     "NoBatching",
     "NoNoise",
     "Overheads",

@@ -19,7 +19,7 @@ from simqueue.errors import ConfigError, SimqueueError
 from simqueue.estimate import refuse_if_too_much
 from simqueue.policy import SHIPPED, BatchingPolicy
 from simqueue.sim.simulate import check
-from simqueue.system import CostSpec, Overheads, System
+from simqueue.system import CostSpec, Memory, Overheads, System
 from simqueue.tables import (
     choose,
     convert,
@@ -33,7 +33,7 @@ from simqueue.tables import (
 )
 from simqueue.testbed import Live
 from simqueue.units import INT64_MAX
-from simqueue.workload import Arrivals, Lengths, Think, WorkloadSpec
+from simqueue.workload import Arrivals, ClientClass, GeometricCount, Lengths, Single, Think, WorkloadSpec
 
 
 def _by_kind(*classes: Any) -> dict[str, Any]:
@@ -46,6 +46,8 @@ NOISES = _by_kind(*get_args(Noise))
 ARRIVALS = _by_kind(*get_args(Arrivals))
 LENGTHS = _by_kind(*get_args(Lengths))
 THINKS = _by_kind(*get_args(Think))
+SINGLES = _by_kind(*get_args(Single))
+COUNTS = _by_kind(GeometricCount)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -152,25 +154,50 @@ def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _workload(table: Mapping[str, Any]) -> WorkloadSpec:
     place = "workload"
     refuse_unknown(table, WorkloadSpec.__struct_fields__, place)
-    if "arrivals" not in table:
+    parts = _clients(table, place)
+    if "classes" in parts:
+        parts["classes"] = _classes(parts["classes"], f"{place}.classes")
+    elif "arrivals" not in table:
         raise ConfigError(f"{place}: the key 'arrivals' is missing; there are {', '.join(ARRIVALS)}")
-    parts = dict(table)
-    parts["arrivals"] = _arrivals(parts["arrivals"])
-    for key in ("prompt_tokens", "output_tokens"):
-        if key in parts:
-            parts[key] = choose(LENGTHS, parts[key], f"{place}.{key}")
     try:
         return WorkloadSpec(**parts)
     except SimqueueError as error:
         raise placed(error, place) from None
 
 
-def _arrivals(table: Any) -> Arrivals:
-    place = "workload.arrivals"
-    if isinstance(table, Mapping) and isinstance(table.get("think_s"), Mapping):
-        table = {**table, "think_s": choose(THINKS, table["think_s"], f"{place}.think_s")}
+def _classes(tables: Any, place: str) -> list[ClientClass]:
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError(f"{place} = {shown(tables)} is no list of tables: write [[{place}]] and keys below it")
+    return [_class(table, f"{place}[{index}]") for index, table in enumerate(tables)]
+
+
+def _class(table: Any, place: str) -> ClientClass:
+    fields = require_table(table, place, "[[workload.classes]] and keys below it")
+    return convert(ClientClass, _clients(fields, place), place)
+
+
+def _clients(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The table with its inner tables as what they describe."""
+    parts = dict(table)
+    if "arrivals" in parts:
+        parts["arrivals"] = _arrivals(parts["arrivals"], f"{place}.arrivals")
+    for key in ("prompt_tokens", "output_tokens"):
+        if key in parts:
+            parts[key] = choose(LENGTHS, parts[key], f"{place}.{key}")
+    return parts | _inner(parts, {"patience_s": THINKS}, place)
+
+
+def _arrivals(table: Any, place: str) -> Arrivals:
+    if isinstance(table, Mapping):
+        table = {**table, **_inner(table, {"of": SINGLES, "think_s": THINKS, "size": COUNTS, "turns": COUNTS}, place)}
     arrivals: Arrivals = choose(ARRIVALS, table, place)
     return arrivals
+
+
+def _inner(table: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]], place: str) -> dict[str, Any]:
+    """What the inner tables of these names describe; a number in the place of one stays."""
+    tables = {key: table[key] for key in kinds if isinstance(table.get(key), Mapping)}
+    return {key: choose(kinds[key], inner, f"{place}.{key}") for key, inner in tables.items()}
 
 
 def _system(table: Mapping[str, Any], folder: Path) -> System:
@@ -184,6 +211,9 @@ def _system(table: Mapping[str, Any], folder: Path) -> System:
     parts["cost"] = _cost(parts["cost"], folder)
     parts["noise"] = choose(NOISES, parts["noise"], "system.noise") if "noise" in parts else NoNoise()
     parts["overheads"] = _overheads(parts.get("overheads", {}), parts["policy"], parts["cost"])
+    if "memory" in parts:
+        fields = require_table(parts["memory"], f"{place}.memory", "{ num_blocks = 4096 }")
+        parts["memory"] = convert(Memory, fields, f"{place}.memory")
     try:
         system = System(**parts)
         check(system)

@@ -6,7 +6,7 @@ what is there: sequences that go on decoding live in running sums and in a heap 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 from simqueue.errors import InvariantError
@@ -14,13 +14,14 @@ from simqueue.plan import Step, Wait, Work
 from simqueue.policy.base import BatchingPolicy
 from simqueue.record import Requests
 from simqueue.units import Grid
+from simqueue.waiting import Waiting
 
 # A heap entry is one integer, `step << _ID_BITS | request id`: it compares faster than a pair.
 _ID_BITS = 32
 _ID_MASK = (1 << _ID_BITS) - 1
 
 
-class Engine:
+class Engine(Waiting):
     """One replica. Its public attributes are what `simqueue.policy.View` promises to policies.
 
     ``track_extremes``: whether the cost model looks at the longest and the widest row, which cost time to know.
@@ -29,20 +30,12 @@ class Engine:
     def __init__(self, policy: BatchingPolicy, requests: Requests, grid: Grid, *, track_extremes: bool) -> None:
         self._decide = policy.decider(grid).decide
         self._ends_with_batch = getattr(policy, "release", "request") == "batch"
-        self._requests = requests
-        self._prompt, self._output, self._finished = requests.prompt, requests.output, requests.finished
+        super().__init__(requests)
         self._extremes = track_extremes
-        self.now = 0
-        self.waiting = 0
-        self.running = 0
-        self.closed = requests.count == 0
         self.prefilling: dict[int, int] = {}
         # What the last completion or cancellation did: whose answers are whole, and whose rows leave the device.
         self.left: Sequence[int] = ()
         self.freed: Sequence[int] = ()
-        # The queue: ids from head to tail, less those picked out of order.
-        self._head = self._tail = 0
-        self._picked: set[int] = set()
         # Iteration level: sums over decoding rows; steps they have made; who finishes when; who is longest.
         self._decoding = self._context = self._clock = 0
         self._finishing: list[int] = []
@@ -54,52 +47,7 @@ class Engine:
         self._left = self._done = self._batch_tokens = self._batch_longest = 0
         self._active: list[int] = []
 
-    # What a policy may ask.
-
-    @property
-    def arrived(self) -> int:
-        """Requests that have arrived so far: those with ids below."""
-        return self._tail
-
-    def arrival(self, request: int) -> int:
-        """When a request came to the queue."""
-        return self._requests.arrival[request]
-
-    def oldest(self) -> int:
-        """Arrival of the request that has waited longest."""
-        return self._requests.arrival[self._head]
-
-    def queue(self) -> Iterator[int]:
-        """Ids of the waiting requests, first come first."""
-        if not self._picked:
-            return iter(range(self._head, self._tail))
-        return (i for i in range(self._head, self._tail) if i not in self._picked)
-
-    def prompt_tokens(self, request: int) -> int:
-        """Length of a request's prompt."""
-        return self._prompt[request]
-
-    def max_output_tokens(self, request: int) -> int | None:
-        """The most tokens that a request asks for, if it says so."""
-        column = self._requests.max_output
-        return None if column is None else column[request]
-
-    def predicted_output_tokens(self, request: int) -> int | None:
-        """A prediction of a request's output length, if the workload has one."""
-        column = self._requests.predicted_output
-        return None if column is None else column[request]
-
     # What a driver calls.
-
-    def submit(self, tail: int) -> None:
-        """All requests with ids below ``tail`` have arrived."""
-        self.waiting += tail - self._tail
-        self._tail = tail
-        self.closed = tail == self._requests.count
-
-    def close(self) -> None:
-        """No request will come any more, or none before one that has come is answered: until the next `submit`."""
-        self.closed = True
 
     def cancel(self, request: int, now: int) -> None:
         """The client of a submitted request has gone away; called between two pieces of work.
@@ -111,7 +59,7 @@ class Engine:
         if request >= self._tail or self._requests.finished[request] >= 0:
             return
         self._requests.finished[request] = now
-        if self._head <= request and request not in self._picked:
+        if self._waits(request):
             self._withdraw(request, now)
         elif self._left:
             self._leave_batch(request, now)
@@ -328,13 +276,6 @@ class Engine:
 
     # Who goes away.
 
-    def _withdraw(self, request: int, now: int) -> None:
-        """It waits: it leaves the queue as if it had been picked."""
-        self._picked.add(request)
-        self._skip_picked()
-        self.waiting -= 1
-        self._requests.scheduled[request] = now
-
     def _leave(self, request: int) -> None:
         """It runs, with part of its prompt to compute or decoding."""
         self.running -= 1
@@ -364,53 +305,6 @@ class Engine:
         self.left = left = [i for i in self._batch if self._finished[i] < 0]
         for i in left:
             self._finished[i] = end
-
-    # The queue.
-
-    def _admitted(self, admit: int) -> Sequence[int]:
-        """Take the first waiting requests."""
-        waiting, head = self.waiting, self._head
-        if not 0 < admit <= waiting:
-            raise InvariantError(f"the policy admits {admit} of {waiting} waiting requests")
-        self.waiting = waiting - admit
-        if not self._picked:
-            self._head = head + admit
-            return range(head, head + admit)
-        queue = self.queue()
-        ids = [next(queue) for _ in range(admit)]
-        self._picked.update(ids)
-        self._skip_picked()
-        return ids
-
-    def _pick(self, request: int) -> int:
-        """Take one waiting request, wherever it stands; returns its prompt length."""
-        if not self._head <= request < self._tail or request in self._picked:
-            raise InvariantError(f"the policy starts request {request}, which is not waiting")
-        self._picked.add(request)
-        self._skip_picked()
-        self.waiting -= 1
-        self.running += 1
-        self._requests.scheduled[request] = self.now
-        return self._prompt[request]
-
-    def _skip_picked(self) -> None:
-        picked = self._picked
-        while self._head in picked:
-            picked.remove(self._head)
-            self._head += 1
-
-    def _check_wait(self, decision: object) -> Wait:
-        if not isinstance(decision, Wait):
-            raise InvariantError(f"the policy answers {decision!r}, which is neither a Step nor a Wait")
-        if self.running:
-            raise InvariantError(f"the policy waits while {self.running} sequences could run")
-        if decision.until is not None and not (type(decision.until) is int and decision.until > self.now):
-            raise InvariantError(
-                f"the policy waits until tick {decision.until} at tick {self.now}: no later whole tick"
-            )
-        if decision.until is None and self.closed and self.waiting:
-            raise InvariantError(f"the policy waits for ever with {self.waiting} requests waiting and none to come")
-        return decision
 
 
 def _of(ids: Sequence[int], column: list[int]) -> list[int]:

@@ -54,13 +54,52 @@ def batch_sizes(rows: NDArray[np.int64], steps: NDArray[np.int64]) -> Stats:
 def token_gaps(
     step_end: NDArray[np.int64], first_token: NDArray[np.int64], finished: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``(gap, how often)`` for each step after the first: every request emits at every step end from its first
-    token to its last, so that the gaps between tokens are those between step ends, weighted by who emits."""
-    begins = np.searchsorted(step_end, first_token)
+    """``(gap, how often)``: every stretch of an answer begins with a token at ``first_token``, and has one at every
+    later step end up to ``finished``, so that its gaps are those between step ends, weighted by who emits. A stretch
+    that begins at none of these step ends (where those who decode did not go on) has a first gap of its own."""
+    begins = np.searchsorted(step_end, first_token, "right")
     ends = np.searchsorted(step_end, finished)
-    change = np.bincount(begins + 1, minlength=len(step_end) + 2) - np.bincount(ends + 1, minlength=len(step_end) + 2)
+    apart = (begins == 0) | (step_end[begins - 1] != first_token)
+    goes_on = begins <= ends
+    own = apart & goes_on & (first_token < finished)
+    own_gaps = step_end[begins[own]] - first_token[own]
+    size = len(step_end) + 2
+    change = np.bincount((begins + apart)[goes_on], minlength=size)
+    change -= np.bincount(np.maximum(ends + 1, begins + apart)[goes_on], minlength=size)
     emitting = np.cumsum(change)[: len(step_end)]
-    return np.diff(step_end), emitting[1:]
+    gaps, often = np.diff(step_end), emitting[1:]
+    if not len(own_gaps):
+        return gaps, often
+    return np.concatenate((gaps, own_gaps)), np.concatenate((often, np.ones(len(own_gaps), np.int64)))
+
+
+def interrupted_gaps(
+    step_end: NDArray[np.int64],
+    request: NDArray[np.int64],
+    first_token: NDArray[np.int64],
+    finished: NDArray[np.int64],
+    of: NDArray[np.int64],
+    lost: NDArray[np.int64],
+    next_token: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """See `token_gaps`, where the answers ``of`` some requests stopped when their seats were ``lost`` and went on with
+    a ``next_token``: several stretches with gaps between them."""
+    owner, begins = _by_owner(request, first_token, of, next_token)
+    _, bounds = _by_owner(request, finished, of, lost)
+    before = np.searchsorted(step_end, bounds, "right")
+    stops = np.where(before > 0, np.maximum(begins, step_end[before - 1]), begins)
+    between = (begins[1:] - stops[:-1])[owner[1:] == owner[:-1]]
+    gaps, often = token_gaps(step_end, begins, stops)
+    return np.concatenate((gaps, between)), np.concatenate((often, np.ones(len(between), np.int64)))
+
+
+def _by_owner(
+    request: NDArray[np.int64], once: NDArray[np.int64], of: NDArray[np.int64], more: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Requests and instants in order of both."""
+    owner, instants = np.concatenate((request, of)), np.concatenate((once, more))
+    order = np.lexsort((instants, owner))
+    return owner[order], instants[order]
 
 
 def waiting_over_time(

@@ -22,12 +22,21 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         admit: that many of the waiting requests, first come first served, start with their whole prompts.
         prefill: or, one by one, ``(request id, tokens)`` of waiting or partly prefilled requests, in that order.
+        preempt: running requests that lose their seats, in this order, before anything else; each goes to the head of
+            the queue.
+        resume: preempted requests whose cache is still there, or comes back from the host, and that decode again.
+        skip: of those that decode, who does not go on in this step and keeps its seat.
+        decode: False: of those that decode, nobody goes on in this step, which only prefills.
         lasts: how long the decision holds. ``"step"``: ask again after this step. ``"change"``: plain decoding would
-            follow until a request arrives or finishes. ``"batch"``: these rows run to completion whatever arrives.
+            follow until a request arrives or finishes, or memory is short. ``"batch"``: these rows run to completion whatever arrives.
     """
 
     admit: int = 0
     prefill: tuple[tuple[int, int], ...] = ()
+    preempt: tuple[int, ...] = ()
+    resume: tuple[int, ...] = ()
+    skip: tuple[int, ...] = ()
+    decode: bool = True
     lasts: Lasts = "change"
 
 
@@ -68,9 +77,13 @@ class Work(Shape, frozen=True, gc=False):
         cut: stop at the first step boundary at or after an arrival.
         path: the end of every step is wanted, since requests finish on the way.
         admitted: how many requests this takes from the head of the queue, with whole prompts.
+        paused: rows that decode, but not in this step.
+        moved: blocks of key/value cache that go to the host or come back before it.
     """
 
     steps: int = 1
     cut: bool = True
     path: bool = False
     admitted: int = 0
+    paused: int = 0
+    moved: int = 0

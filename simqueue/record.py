@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.int64]
+Outcome = Literal["completed", "rejected", "abandoned", "cancelled", "failed"]
+"""What became of a request: answered; refused, since it can never fit or by the rule of the server; its client lost
+patience; its client went away for another reason; the server failed it."""
 
 # The arrival after the last.
 NEVER = 1 << 200
@@ -28,6 +34,15 @@ class Requests:
         max_output, predicted_output: what policies may see of the output instead, where the workload has it.
         scheduled, first_token, finished: written by the engine where they do not follow from the leap that admitted
             the request from the head of the queue (`settle` fills in those that do); -1 until then.
+        traits: by name what else a policy may know: ``priority`` (whole numbers, the smaller the more urgent),
+            ``client`` (a name), ``ttft_slo`` (ticks).
+        hashes: of each request's full units of tokens, each of all tokens up to its end, where a prefix cache wants
+            them.
+        outcome: of those that were not served to their end, why.
+        preemptions, recomputed, cached: by request, where it is not 0: how often it lost its seat, prompt or output
+            tokens that were computed again for it, and tokens that the prefix cache spared it.
+        spells: ``(request, when it lost its seat, when it had one again, when its next token came)``, of those that
+            were preempted while they decoded.
     """
 
     def __init__(
@@ -37,6 +52,8 @@ class Requests:
         output: Column,
         max_output: Sequence[int | None] | None = None,
         predicted_output: Sequence[int | None] | None = None,
+        hashes: Sequence[Sequence[int]] | None = None,
+        traits: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     ) -> None:
         self.count = len(arrival)
         self.arrival: list[int] = [*arrival.tolist(), NEVER]
@@ -44,9 +61,22 @@ class Requests:
         self.output: list[int] = output.tolist()
         self.max_output = max_output
         self.predicted_output = predicted_output
+        self.hashes = hashes
+        self.traits = traits
         self.scheduled: dict[int, int] = {}
         self.first_token: dict[int, int] = {}
         self.finished = [-1] * self.count
+        self.outcome: dict[int, Outcome] = {}
+        self.preemptions: Counter[int] = Counter()
+        self.recomputed: Counter[int] = Counter()
+        self.cached: dict[int, int] = {}
+        self.spells: list[tuple[int, int, int, int]] = []
+
+    @property
+    def columns(self) -> list[list[Any]]:
+        """What requests bring with them, by id: a source that finds out their order puts these into it."""
+        brought = (self.prompt, self.output, self.max_output, self.predicted_output, self.hashes)
+        return [column for column in brought if isinstance(column, list)]
 
 
 class OpenRequests(Requests):
@@ -80,11 +110,13 @@ class Leaps:
 
     ``rows`` decode (or are held), with ``context`` tokens in the cache, ``longest`` in one of them. If the first step
     prefills it lasts ``first`` ticks (0 otherwise), with ``admitted`` requests from the head of the queue; ``chunks``
-    maps a leap's number to ``(rows, new tokens, context, widest)`` where the policy named what to prefill.
+    maps a leap's number to ``(rows, new tokens, context, widest)`` where the policy named what to prefill; ``paused``
+    holds the numbers of those in which rows that decode do not go on.
     """
 
     def __init__(self) -> None:
         self.chunks: dict[int, tuple[int, int, int, int]] = {}
+        self.paused: list[int] = []
         self._pending: list[tuple[int, ...]] = []
         self._blocks: list[Column] = []
         self._flushed = 0
@@ -95,6 +127,10 @@ class Leaps:
         pending.append(row)
         if len(pending) == _BLOCK:
             self._flush()
+
+    def add_pause(self) -> None:
+        """In the leap that is appended next, rows that decode do not go on."""
+        self.paused.append(self._flushed + len(self._pending))
 
     def add_chunks(self, row: tuple[int, ...], chunks: tuple[int, int, int, int]) -> None:
         """Append one leap whose first step prefills what the policy named."""

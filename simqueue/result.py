@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue import metrics
+from simqueue.fates import Fates
 from simqueue.record import Column
 from simqueue.units import Grid
 from simqueue.workload import Workload
@@ -35,12 +36,14 @@ class Result:
         first_delivery, delivery: int64 ``(requests,)``: how long after their step ends the first and the last token
             were there.
         leaps: int64 columns, one row a leap: ``start, steps, first, total, rows, context, longest`` as in
-            `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step.
+            `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step; and
+            where there are such, ``paused``: whether rows that decode did not go on.
         with_batch: answers leave when their batch ends, so that TPOT and ITL do not exist.
         warmup: the first so many requests by arrival are left out of every figure.
         durations: makes the duration of every step, one by one.
         saturation_rps: makes the saturation throughput of this system on this workload, in requests per second.
         provenance: what was run, in JSON's types.
+        fates: what else happened to requests, where something could: figures are of those that were completed.
     """
 
     workload: Workload
@@ -57,6 +60,7 @@ class Result:
     durations: Callable[[], Column] = field(repr=False)
     saturation_rps: Callable[[], float] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+    fates: Fates | None = field(default=None, repr=False)
 
     # Ticks, per request.
 
@@ -113,11 +117,11 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
-        counted = slice(self.warmup, None)
+        counted = self._counted
         grid, unit = self.grid, float(self.grid.ticks_per_s)
         start, end = int(self.arrival[counted][0]), int(self.finished[counted].max())
         span_s = (end - start) / unit
-        count = len(self.arrival) - self.warmup
+        count = len(self.arrival[counted])
         begun = self.leaps["start"]
         busy = np.minimum(begun + self.leaps["total"], end) - np.maximum(begun, start)
         _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
@@ -144,6 +148,29 @@ class Result:
             "clipped": self.workload.meta["clipped"],
             "prompt_clipped_share": self.workload.meta["prompt_clipped_share"],
             "output_clipped_share": self.workload.meta["output_clipped_share"],
+            **self._fates(unit),
+        }
+
+    @property
+    def _counted(self) -> slice | NDArray[np.intp]:
+        """The requests that figures are of."""
+        if self.fates is None:
+            return slice(self.warmup, None)
+        return self.warmup + np.flatnonzero(self.fates.completed[self.warmup :])
+
+    def _fates(self, unit: float) -> dict[str, Any]:
+        fates = self.fates
+        if fates is None:
+            return {}
+        counted = self._counted
+        resumed = fates.resume_to_next_token[counted]
+        prompts = int(self.workload.prompt_tokens[counted].sum())
+        return {
+            "outcomes": fates.counts(self.warmup),
+            "preemptions": int(fates.preemptions[counted].sum()),
+            "recomputed_tokens": int(fates.recomputed_tokens[counted].sum()),
+            "resume_to_next_token_s": metrics.stats(resumed[resumed > 0], unit),
+            "prefix_hit_rate": int(fates.cached_tokens[counted].sum()) / prompts,
         }
 
     def waiting(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -166,21 +193,36 @@ class Result:
         return tpot
 
     def _tpot(self, unit: float) -> metrics.Stats | None:
-        tpot = self.tpot[self.warmup :]
+        tpot = self.tpot[self._counted]
         return metrics.stats(tpot[~np.isnan(tpot)], unit)
 
     def _itl(self, unit: float) -> metrics.Stats | None:
-        streams = self.workload.output_tokens[self.warmup :] > 1
+        counted = self._counted
+        streams = self.workload.output_tokens[counted] > 1
         if self.with_batch or not streams.any():
             return None
         ends = (self.first_token - self.first_delivery, self.finished - self.delivery)
-        first, last = (column[self.warmup :][streams] for column in ends)
-        return metrics.weighted_stats(*metrics.token_gaps(self.step_ends, first, last), unit)
+        first, last = (column[counted][streams] for column in ends)
+        return metrics.weighted_stats(*self._gaps(first, last, counted), unit)
+
+    def _gaps(
+        self, first: Column, last: Column, counted: slice | NDArray[np.intp]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """See `metrics.token_gaps`; an answer that was interrupted is several stretches, with a gap between them."""
+        ends = self.step_ends
+        if "paused" in self.leaps:
+            ends = ends[np.repeat(self.leaps["paused"] == 0, self.leaps["steps"])]
+        if self.fates is None or not len(self.fates.spells):
+            return metrics.token_gaps(ends, first, last)
+        ids = np.arange(len(self.arrival))[counted][self.workload.output_tokens[counted] > 1]
+        spells = self.fates.spells[np.isin(self.fates.spells[:, 0], ids)]
+        return metrics.interrupted_gaps(ends, ids, first, last, spells[:, 0], spells[:, 1], spells[:, 3])
 
     # Tables.
 
     def requests(self) -> dict[str, NDArray[Any]]:
-        """One row a request: seconds, tokens, the exact ticks, and last the workload's further columns.
+        """One row a request: seconds, tokens, the exact ticks, its fate where it could have another, and last the
+        workload's further columns.
 
         A further column with a name of ours (a trace's own ``request_id``) gets ``_given`` behind it.
         """
@@ -195,10 +237,22 @@ class Result:
             "delivery_s": grid.seconds(self.delivery),
         }
         ticks = {f"{name}_ticks": getattr(self, name) for name in TICKS}
+        ticks |= self._fate_columns()
         tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
         own = {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks}
         extra = self.workload.extra
         return {**own, **{f"{name}_given" if name in own else name: column for name, column in extra.items()}}
+
+    def _fate_columns(self) -> dict[str, NDArray[Any]]:
+        if self.fates is None:
+            return {}
+        return {
+            "outcome": self.fates.names(),
+            "preemptions": self.fates.preemptions,
+            "recomputed_tokens": self.fates.recomputed_tokens,
+            "cached_tokens": self.fates.cached_tokens,
+            "resume_to_next_token_s": self.grid.seconds(self.fates.resume_to_next_token),
+        }
 
     def steps(self) -> dict[str, NDArray[Any]]:
         """One row a step, leaps expanded: start and duration in seconds, and rows that decode, are held and prefill."""
@@ -220,7 +274,9 @@ class Result:
         }
 
     def _emitting(self, ends: Column) -> Column:
-        """Rows that emit a token after their first at each step end."""
+        """Rows that emit a token after their first at each step end; without batches that run to completion, all."""
+        if self.fates is not None:
+            return np.repeat(self.leaps["rows"], self.leaps["steps"])
         first = np.searchsorted(ends, self._prefilled())
         steps = self.workload.output_tokens - 1
         size = len(ends) + 2

@@ -10,6 +10,7 @@ from simqueue.checks import at_least, seconds
 from simqueue.cost.base import StepCost
 from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
+from simqueue.errors import ConfigError
 from simqueue.lag import Lag, check_lag
 from simqueue.policy.base import BatchingPolicy
 from simqueue.units import Grid
@@ -69,10 +70,47 @@ class CostSpec(Protocol):
         """The same cost in whole ticks."""
 
 
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key/value cache of a replica, in blocks of ``block_size`` tokens.
+
+    Attributes:
+        num_blocks: how many there are; or
+        gpu_memory_gib: the GPU's memory, of which ``gpu_memory_utilization`` holds the weights and the cache: the number
+            follows from the shape of the profile's model (keys and values of ``hidden`` numbers for each layer).
+        watermark: the share of the blocks that admission leaves free, under policies that say so.
+        prefix_caching: requests that begin with the same blocks (``hash_ids`` of the workload) share them.
+        swap_gib_per_s: how fast blocks go to the host's memory and back, for policies that swap.
+    """
+
+    block_size: int = 16
+    num_blocks: int | None = None
+    gpu_memory_gib: float | None = None
+    gpu_memory_utilization: float = 0.9
+    watermark: float = 0.0
+    prefix_caching: bool = False
+    swap_gib_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least("memory", "block_size", self.block_size, 1)
+        if (self.num_blocks is None) == (self.gpu_memory_gib is None):
+            raise ConfigError("memory: give either num_blocks or gpu_memory_gib")
+        if self.num_blocks is not None:
+            at_least("memory", "num_blocks", self.num_blocks, 1)
+        for key, low in (("gpu_memory_gib", 0.0), ("swap_gib_per_s", 0.0)):
+            value = getattr(self, key)
+            if value is not None and not value > low:
+                raise ConfigError(f"memory: {key} = {value} must be more than 0")
+        for key in ("gpu_memory_utilization", "watermark"):
+            value = getattr(self, key)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"memory: {key} = {value} must be within 0 and 1")
+
+
 class System(msgspec.Struct, frozen=True):
     """One way to serve: hand it to `simqueue.simulate` with a workload.
 
     ``max_context_tokens`` bounds prompt + output of a request; None takes the profile's bound, if the cost is one.
+    Without ``memory`` the key/value cache never fills.
     """
 
     policy: BatchingPolicy
@@ -80,6 +118,7 @@ class System(msgspec.Struct, frozen=True):
     noise: Any = NoNoise()
     overheads: Overheads = Overheads()
     max_context_tokens: int | None = None
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         if self.max_context_tokens is not None:

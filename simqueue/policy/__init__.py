@@ -1,6 +1,6 @@
 """Batching policies, one a file."""
 
-from simqueue.policy.base import BatchingPolicy, Decider, View
+from simqueue.policy.base import BatchingPolicy, Decider, PagedView, View
 from simqueue.policy.bentoml import BentoML
 from simqueue.policy.clipper import Clipper
 from simqueue.policy.continuous import Continuous
@@ -12,10 +12,12 @@ from simqueue.policy.none import NoBatching
 from simqueue.policy.ray_serve import RayServe
 from simqueue.policy.static import Static
 from simqueue.policy.triton import Triton
+from simqueue.policy.vllm import Vllm
 
 SHIPPED = (
     *(NoBatching, Static, Dynamic, Continuous),
     *(FasterTransformer, Triton, Mosec, LitServe, RayServe, BentoML, Clipper),
+    *(Vllm,),
 )
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "LitServe",
     "Mosec",
     "NoBatching",
+    "PagedView",
     "RayServe",
     "Static",
     "Triton",
     "View",
+    "Vllm",
 ]

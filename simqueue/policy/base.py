@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from typing import Protocol, runtime_checkable
 
 from simqueue.plan import Step, Wait
@@ -55,6 +55,65 @@ class View(Protocol):
     def predicted_output_tokens(self, request: int) -> int | None:
         """A prediction of a request's output length, if the workload has one."""
 
+    def priority(self, request: int) -> int:
+        """The smaller the more urgent; 0 where the workload has none."""
+
+    def client(self, request: int) -> str:
+        """Whose it is; one name for all where the workload has none."""
+
+    def ttft_slo(self, request: int) -> int:
+        """Ticks within which its first token is wanted; endless where the workload does not say."""
+
+
+class PagedView(View, Protocol):
+    """What a policy may read besides of an engine that counts blocks of key/value cache (``paged = True``).
+
+    Waiting are then also those who were preempted. Without `simqueue.Memory` there is always room.
+    """
+
+    @property
+    def seats(self) -> KeysView[int]:
+        """Who runs, decoding or partly prefilled, in order of admission."""
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks that nobody holds."""
+
+    @property
+    def spare_blocks(self) -> int:
+        """Of those, what is above the watermark."""
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks there are."""
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in a block."""
+
+    @property
+    def growth(self) -> int:
+        """Blocks that those who decode take in the next step."""
+
+    def grows(self, request: int) -> bool:
+        """Whether somebody who runs takes one of those."""
+
+    def blocks(self, request: int) -> int:
+        """Blocks that become free when somebody who runs loses the seat."""
+
+    def needs(self, request: int, tokens: int) -> int:
+        """Blocks that computing so many more tokens of a waiting or partly prefilled request takes from the free ones;
+        of one whose cache is still there or on the host, what resuming it takes."""
+
+    def backlog(self, request: int) -> int:
+        """Tokens to compute before the next one comes; of a waiting request those that no prefix cache spares it."""
+
+    def emitted(self, request: int) -> int:
+        """Output tokens so far."""
+
+    def preempted(self, request: int) -> bool:
+        """Whether a waiting request has run before."""
+
 
 class Decider(Protocol):
     """A policy at work on one engine; deterministic, and all that the policy remembers."""
@@ -67,8 +126,11 @@ class Decider(Protocol):
 class BatchingPolicy(Protocol):
     """A frozen dataclass (or ``msgspec.Struct``) of knobs that makes fresh deciders.
 
-    Two optional attributes: ``release`` (``"request"`` unless given) says when the answers of a run-to-completion
+    Optional attributes: ``release`` (``"request"`` unless given) says when the answers of a run-to-completion
     batch leave, ``iteration_level`` (True unless given) says that requests may join and leave between steps.
+    ``paged`` (False unless given) says that it looks at memory or preempts: it is shown a `PagedView`. Then ``reserve``
+    (`simqueue.kv.Reserve`, ``"computed"`` unless given) says what a request holds blocks for, and ``preemption``
+    (`simqueue.kv.Preemption`, ``"recompute"`` unless given) what becomes of the cache of one that loses its seat.
     """
 
     def decider(self, grid: Grid) -> Decider:

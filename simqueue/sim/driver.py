@@ -11,6 +11,7 @@ import simpy
 from simqueue.cost.base import UNLIMITED, Timing
 from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
+from simqueue.paged import PagedEngine
 from simqueue.plan import Wait
 from simqueue.record import NEVER, Leaps, Requests
 from simqueue.source import Columns, Source
@@ -18,7 +19,8 @@ from simqueue.source import Columns, Source
 
 class Delays(NamedTuple):
     """The overheads that a driver spends itself, in ticks; ``wake`` and ``start`` by the ticks since, None if always 0:
-    a call for each start would cost more than the rest of it."""
+    a call for each start would cost more than the rest of it. ``move``: of a block of key/value cache, to the host or
+    back."""
 
     handover: int = 0
     handover_per_request: int = 0
@@ -26,13 +28,14 @@ class Delays(NamedTuple):
     response_per_row: int = 0
     wake: Callable[[int], int] | None = None
     start: Callable[[int], int] | None = None
+    move: int = 0
 
 
 _NO_DELAYS = Delays()
 
 
 def drive(
-    engine: Engine,
+    engine: Engine | PagedEngine,
     requests: Requests,
     source: Source,
     cost: Timing,
@@ -60,7 +63,7 @@ def drive(
 
 def _replica(
     env: simpy.Environment,
-    engine: Engine,
+    engine: Engine | PagedEngine,
     requests: Requests,
     source: Source,
     cost: Timing,
@@ -78,6 +81,8 @@ def _replica(
     while True:
         if next_arrival <= now:
             submit(take(now))
+            if engine.refused:
+                _refuse(source, engine.refused, requests.finished)
             next_arrival = source.next
             if loops and next_arrival == NEVER:
                 engine.close()
@@ -99,9 +104,9 @@ def _replica(
         path: Sequence[int] = ()
         first = 0
         limit = next_arrival - now if work.cut else UNLIMITED
-        if prefill_rows:
-            total = first = price(work)
-            if start:
+        if prefill_rows or work.moved:
+            total = first = price(work) + delays.move * work.moved
+            if start and prefill_rows:
                 if not rows:
                     total = first = first + start(now - prefilled)
                 prefilled = now
@@ -126,6 +131,8 @@ def _replica(
         end = now + total
         yield timeout(total)
         row = (now, done, first, total, work.admitted, rows, context, longest)
+        if work.paused:
+            leaps.add_pause()
         if prefill_rows == work.admitted:
             add(row)
         else:
@@ -141,6 +148,13 @@ def _replica(
             pause = delays.handover + delays.handover_per_request * ended
             yield timeout(pause)
             now += pause
+
+
+def _refuse(source: Source, refused: list[int], finished: Sequence[int]) -> None:
+    """Who can never be served is told as it comes."""
+    for request in refused:
+        source.hear(request, finished[request])
+    refused.clear()
 
 
 def _tell(source: Source, left: Sequence[int], finished: Sequence[int], end: int, back: int) -> None:

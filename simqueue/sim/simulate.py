@@ -16,18 +16,20 @@ from simqueue.checks import at_least
 from simqueue.cost.base import UNLIMITED, StepCost, Timing
 from simqueue.cost.noise import NoisyCost, NoNoise, Spread
 from simqueue.cost.profile import Measured
-from simqueue.engine import Engine
 from simqueue.errors import ConfigError, ProfileError
+from simqueue.fates import Fates
 from simqueue.lag import Lag, on_grid
 from simqueue.provenance import provenance
 from simqueue.record import Column, Leaps, Requests, settle
+from simqueue.replica import block_bytes, core, is_paged, longest_context
 from simqueue.result import Result
 from simqueue.sim.driver import Delays, drive
 from simqueue.sim.steps import Durations, spread_of, with_prefill
-from simqueue.source import Columns, Source, Users
+from simqueue.source import Columns, Sessions, Source, Users
 from simqueue.system import System
 from simqueue.units import INT64_MAX, Grid, grid_for
 from simqueue.workload import Workload
+from simqueue.workload.conversations import following
 
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
 _NOISE = 1 << 16
@@ -51,7 +53,8 @@ def simulate(
     """Run ``workload`` through ``system`` until every request has finished.
 
     Args:
-        workload: what arrives. Of a closed loop `Result.workload` has the arrivals that came of it.
+        workload: what arrives. Of a closed loop `Result.workload` has the arrivals that came of it, and of sessions also
+            the rows in that order.
         system: policy, cost, noise, overheads.
         seed: of the noise (the workload has its own draws).
         warmup: leave the first so many requests by arrival out of every figure.
@@ -72,14 +75,20 @@ def simulate(
     with_batch = getattr(system.policy, "release", "request") == "batch"
     with _fits(bound.grid):
         requests = _requests(bound, workload, arrival)
-        source = _users(bound, workload, requests) if workload.closed_loop else Columns(requests.arrival)
-        leaps = _run(bound, requests, source, longest_leap)
-        if workload.closed_loop:
+        source = _source(bound, workload, requests)
+        leaps = _run(bound, workload, requests, source, longest_leap)
+        if workload.waits:
             arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
-            workload = workload.realised(bound.grid.seconds(arrival))
+            rows = source.rows if isinstance(source, Sessions) else None
+            workload = workload.realised(bound.grid.seconds(arrival), rows)
         columns = leaps.columns()
         scheduled, first_end, end = settle(requests, columns, with_batch=with_batch)
         table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
+        if leaps.paused:
+            table["paused"] = np.zeros(len(table["start"]), np.int64)
+            table["paused"][leaps.paused] = 1
+        if len(requests.outcome) == len(workload):
+            raise ConfigError(f"memory: none of {len(workload)} requests ever fits it: give more blocks")
         first_token, finished = (_there(bound, table, at) for at in (first_end, end))
         # What left the server later is not there earlier.
         finished = np.maximum(first_token, finished)
@@ -98,6 +107,7 @@ def simulate(
         durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
         saturation_rps=cache(lambda: saturation_rps(workload, system)),
         provenance=provenance(workload, system, seed, bound.grid),
+        fates=Fates.of(requests) if is_paged(system) else None,
     )
 
 
@@ -124,10 +134,15 @@ def _saturate(workload: Workload, system: System) -> float:
     bound = bind(quiet, workload, 0)
     with _fits(bound.grid):
         requests = _requests(bound, workload, np.zeros(len(workload), np.int64))
-        leaps = _run(bound, requests, Columns(requests.arrival), UNLIMITED)
+        leaps = _run(bound, workload, requests, Columns(requests.arrival), UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
+    served = np.ones(len(finished), bool)
+    served[list(requests.outcome)] = False
     return metrics.saturation_rps(
-        scheduled, finished, bound.grid, whole_batches=not getattr(system.policy, "iteration_level", True)
+        scheduled[served],
+        finished[served],
+        bound.grid,
+        whole_batches=not getattr(system.policy, "iteration_level", True),
     )
 
 
@@ -163,21 +178,28 @@ def _requests(bound: Bound, workload: Workload, arrival: Column) -> Requests:
         workload.output_tokens,
         _tokens(extra.get("max_output_tokens")),
         _tokens(extra.get("predicted_output_tokens")),
+        _hashes(bound, extra),
+        _traits(bound, extra),
     )
 
 
-def _users(bound: Bound, workload: Workload, requests: Requests) -> Users:
-    """They fill in ``requests.arrival``."""
-    ticks, over = bound.grid.ticks, bound.system.overheads
-    think: list[int] = bound.grid.column(workload.extra["think_s"]).tolist()
+def _source(bound: Bound, workload: Workload, requests: Requests) -> Source:
+    """Where arrivals depend on answers it fills in ``requests.arrival``; sessions put all columns in their order."""
+    if not workload.waits:
+        return Columns(requests.arrival)
+    ticks, over, extra = bound.grid.ticks, bound.system.overheads, workload.extra
+    think: list[int] = bound.grid.column(extra["think_s"]).tolist()
     paths = ticks(over.request_path_s), ticks(over.response_path_s)
-    return Users(requests.arrival, think, workload.meta["users"], *paths)
+    if workload.closed_loop:
+        return Users(requests.arrival, think, workload.meta["users"], *paths)
+    return Sessions(requests, following(extra["session"], extra["turn"]).tolist(), think, *paths)
 
 
-def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) -> Leaps:
+def _run(bound: Bound, workload: Workload, requests: Requests, source: Source, longest_leap: int) -> Leaps:
     ticks, over = bound.grid.ticks, bound.system.overheads
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
-    engine = Engine(bound.system.policy, requests, bound.grid, track_extremes=cost.needs_longest)
+    hash_tokens = workload.meta["hash_block_tokens"]
+    engine = core(bound.system, requests, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)
     delays = Delays(
         handover=ticks(over.handover_s),
         handover_per_request=ticks(over.handover_per_request_s),
@@ -185,8 +207,19 @@ def _run(bound: Bound, requests: Requests, source: Source, longest_leap: int) ->
         response_per_row=ticks(over.response_per_row_s),
         wake=_lag(over.wake_s, bound.grid),
         start=_lag(over.start_s, bound.grid),
+        move=_move(bound),
     )
     return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
+
+
+def _move(bound: Bound) -> int:
+    """Ticks that a block takes to the host or back."""
+    memory = bound.system.memory
+    if getattr(bound.system.policy, "preemption", "recompute") != "swap" or memory is None:
+        return 0
+    if memory.swap_gib_per_s is None:
+        raise ConfigError("memory: the policy swaps, and swap_gib_per_s is missing: give the bandwidth to the host")
+    return bound.grid.ticks(block_bytes(bound.system) / (memory.swap_gib_per_s * 2**30))
 
 
 def _lag(lag: Lag, grid: Grid) -> Callable[[int], int] | None:
@@ -198,7 +231,8 @@ def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column) -> Column:
     ticks, over = bound.grid.ticks, bound.system.overheads
     delivery = ticks(over.response_path_s)
     if per_row := ticks(over.response_per_row_s):
-        leap = np.searchsorted(leaps["start"] + leaps["total"], ends)
+        # Who was refused after the last step got no token.
+        leap = np.minimum(np.searchsorted(leaps["start"] + leaps["total"], ends), len(leaps["start"]) - 1)
         return _later(ends, delivery + per_row * (leaps["rows"] + leaps["prefill_rows"])[leap])
     return _later(ends, delivery)
 
@@ -222,6 +256,22 @@ def _later(column: Column, ticks: int | Column) -> Column:
     return column + ticks
 
 
+def _hashes(bound: Bound, extra: Mapping[str, Any]) -> list[list[int]] | None:
+    """Numbers of blocks, where somebody looks at them."""
+    if bound.system.memory is None or not bound.system.memory.prefix_caching or "hash_ids" not in extra:
+        return None
+    return [[int(number) for number in ids.split()] for ids in extra["hash_ids"].tolist()]
+
+
+def _traits(bound: Bound, extra: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    traits: dict[str, Sequence[Any]] = {name: extra[name].tolist() for name in ("priority", "client") if name in extra}
+    if "ttft_slo_s" in extra:
+        endless = np.isinf(extra["ttft_slo_s"])
+        ticks = bound.grid.column(np.where(endless, 0, extra["ttft_slo_s"]))
+        traits["ttft_slo"] = np.where(endless, INT64_MAX, ticks).tolist()
+    return traits
+
+
 def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
     return None if column is None else column.tolist()
 
@@ -229,6 +279,7 @@ def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
 def check(system: System) -> None:
     """Refuse parts that do not go together. Raises ConfigError, or ProfileError if the profile cannot be used."""
     spread_of(system.cost, system.noise)
+    is_paged(system)
     joins = getattr(system.policy, "iteration_level", True)
     if not joins:
         return
@@ -247,10 +298,7 @@ def check(system: System) -> None:
 
 def fitted(workload: Workload, system: System) -> Workload:
     """The workload cut to the model's context by its own rule. Raises WorkloadError if that refuses."""
-    limit = system.max_context_tokens
-    if limit is None and isinstance(system.cost, Measured) and not system.cost.extrapolate:
-        limit = system.cost.profile.model.max_context
+    limit = longest_context(system)
     if limit is None:
         return workload
-    arrivals = (workload.meta["spec"] or {}).get("arrivals", {})
-    return workload.fit_context(limit, arrivals.get("overlong", "error"))
+    return workload.fit_context(limit, workload.overlong)

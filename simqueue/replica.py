@@ -1,0 +1,111 @@
+"""The scheduling core that a system's policy and memory ask for."""
+
+from __future__ import annotations
+
+from simqueue.cost.profile import Measured
+from simqueue.engine import Engine
+from simqueue.errors import ConfigError
+from simqueue.kv import ENDLESS, Blocks, PrefixCache, Unlimited
+from simqueue.paged import PagedEngine
+from simqueue.profile import Model
+from simqueue.record import Requests
+from simqueue.system import Memory, System
+from simqueue.units import Grid
+
+_GIB = 2**30
+_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+def core(
+    system: System, requests: Requests, grid: Grid, *, hash_tokens: int | None = None, track_extremes: bool
+) -> Engine | PagedEngine:
+    """A fresh core for one replica; ``hash_tokens``: tokens in the units that ``requests.hashes`` are of.
+
+    Raises:
+        ConfigError: the policy and the memory do not go together, or the memory holds no block.
+    """
+    if not is_paged(system):
+        return Engine(system.policy, requests, grid, track_extremes=track_extremes)
+    longest = longest_context(system)
+    if getattr(system.policy, "reserve", "computed") == "max_output" and not longest and requests.max_output is None:
+        raise ConfigError(
+            "policy: it reserves blocks for the maximum output of a request, which the workload does not say: give "
+            "workload.max_output_tokens, or system.max_context_tokens"
+        )
+    return PagedEngine(
+        system.policy,
+        requests,
+        grid,
+        blocks(system, hash_tokens),
+        longest=longest or ENDLESS,
+        track_extremes=track_extremes,
+    )
+
+
+def is_paged(system: System) -> bool:
+    """Whether its core counts blocks. Raises ConfigError if the policy cannot work with the memory."""
+    paged = bool(getattr(system.policy, "paged", False))
+    if system.memory is not None and not paged:
+        raise ConfigError(
+            "memory: the policy does not look at it: take one that does (vllm, sarathi, orca, sglang, tgi, "
+            "tensorrt-llm), or leave memory out"
+        )
+    return paged
+
+
+def longest_context(system: System) -> int | None:
+    """Prompt and output of a request together at most, if that is known."""
+    if system.max_context_tokens is not None or not isinstance(system.cost, Measured) or system.cost.extrapolate:
+        return system.max_context_tokens
+    return system.cost.profile.model.max_context
+
+
+def blocks(system: System, hash_tokens: int | None) -> Blocks:
+    """The empty cache. Raises ConfigError."""
+    memory = system.memory
+    if memory is None:
+        return Unlimited()
+    total = memory.num_blocks or _fitting(memory, _model(system))
+    watermark = int(memory.watermark * total)
+    if not memory.prefix_caching or hash_tokens is None:
+        return Blocks(memory.block_size, total, watermark)
+    if hash_tokens % memory.block_size:
+        raise ConfigError(
+            f"memory: block_size = {memory.block_size} does not divide the {hash_tokens} tokens of the blocks that the "
+            "workload has hash_ids of: take one that does"
+        )
+    return PrefixCache(memory.block_size, total, watermark, hash_tokens // memory.block_size)
+
+
+def block_bytes(system: System) -> float:
+    """Bytes of a block: keys and values of every layer. Raises ConfigError without a profile."""
+    assert system.memory is not None
+    model = _model(system)
+    return 2 * model.layers * model.hidden * _bytes(model) * system.memory.block_size
+
+
+def _fitting(memory: Memory, model: Model) -> int:
+    """As vLLM sizes its cache: what its share of the GPU's memory holds beside the weights."""
+    assert memory.gpu_memory_gib is not None
+    room = memory.gpu_memory_gib * memory.gpu_memory_utilization * _GIB - model.parameters * _bytes(model)
+    block = 2 * model.layers * model.hidden * _bytes(model) * memory.block_size
+    if room < block:
+        raise ConfigError(
+            f"memory: gpu_memory_gib = {memory.gpu_memory_gib} holds no block beside the weights of {model.name}: "
+            "give more, or num_blocks"
+        )
+    return int(room // block)
+
+
+def _model(system: System) -> Model:
+    if not isinstance(system.cost, Measured):
+        raise ConfigError(
+            "memory: bytes of blocks follow from a profile's model, and the cost is none: give num_blocks"
+        )
+    return system.cost.profile.model
+
+
+def _bytes(model: Model) -> int:
+    if model.dtype not in _BYTES:
+        raise ConfigError(f"memory: the profile's dtype is {model.dtype}, whose size is not known: give num_blocks")
+    return _BYTES[model.dtype]
