@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, get_args
 
@@ -12,8 +12,10 @@ from simqueue.cost.base import UNLIMITED
 from simqueue.cost.linear import LinearCost
 from simqueue.engine import Engine
 from simqueue.errors import InvariantError
+from simqueue.kv import Blocks, Unlimited
+from simqueue.paged import PagedEngine
 from simqueue.plan import Lasts, Release, Step, Wait
-from simqueue.policy.base import BatchingPolicy, Decider, View
+from simqueue.policy.base import BatchingPolicy, Decider, PagedView, View
 from simqueue.record import Requests, settle
 from simqueue.sim.driver import drive
 from simqueue.source import Columns, Users
@@ -21,6 +23,7 @@ from simqueue.units import Grid
 
 _MS = 10**9
 _GRID = Grid()
+_BLOCK = 4
 _MOST_DECISIONS = 100_000
 
 
@@ -36,6 +39,7 @@ class _Case(NamedTuple):
     prompt: tuple[int, ...]
     output: tuple[int, ...]
     users: int = 0
+    short: bool = False
 
 
 def _cycle(values: Sequence[int], count: int) -> tuple[int, ...]:
@@ -71,10 +75,13 @@ def check_policy(policy: BatchingPolicy) -> None:
     """
     for case in _CASES:
         for cost in _COSTS:
-            try:
-                _check(policy, case, cost)
-            except InvariantError as error:
-                raise InvariantError(f"{type(policy).__name__}, {case.name}: {error}") from error.__cause__
+            # Memory that is short, and memory that never is.
+            for short in (False, True) if getattr(policy, "paged", False) else (False,):
+                try:
+                    _check(policy, case._replace(short=short), cost)
+                except InvariantError as error:
+                    where = f"{type(policy).__name__}, {case.name}{', short of memory' if short else ''}"
+                    raise InvariantError(f"{where}: {error}") from error.__cause__
 
 
 def _check(policy: BatchingPolicy, case: _Case, cost: LinearCost) -> None:
@@ -104,6 +111,10 @@ class _Watched:
 
     def __init__(self, policy: BatchingPolicy, decider: Decider) -> None:
         self.release = getattr(policy, "release", "request")
+        self.paged = getattr(policy, "paged", False)
+        for name in ("reserve", "preemption", "headroom", "fits"):
+            if hasattr(policy, name):
+                setattr(self, name, getattr(policy, name))
         self._batches_only = self.release == "batch" or not getattr(policy, "iteration_level", True)
         self._decider = decider
         self.log: list[tuple[tuple[object, ...], Step | Wait]] = []
@@ -116,7 +127,7 @@ class _Watched:
         """Pass the question on, and look at the answer."""
         seen = (view.now, view.waiting, view.running, tuple(view.prefilling.items()), view.closed, *view.queue())
         try:
-            decision = self._decider.decide(_Shown(view))
+            decision = self._decider.decide(_ShownPaged(view) if self.paged else _Shown(view))
         except InvariantError:
             raise
         except Exception as error:
@@ -131,7 +142,8 @@ class _Watched:
     def _check_step(self, step: Step) -> None:
         if step.lasts not in get_args(Lasts):
             raise InvariantError(f"it answers {step}, whose lasts is none of {', '.join(get_args(Lasts))}")
-        numbers = [step.admit, *(number for pair in step.prefill for number in pair)]
+        named = (*step.preempt, *step.resume, *step.skip)
+        numbers = [step.admit, *named, *(number for pair in step.prefill for number in pair)]
         if not all(type(number) is int for number in numbers):
             raise InvariantError(f"it answers {step}, with numbers that are not whole")
         if self._batches_only and step.lasts != "batch":
@@ -144,10 +156,18 @@ class _Watched:
         arrival, prompt, output = (np.array(column, np.int64) for column in (case.arrival, case.prompt, case.output))
         most = [max(case.output)] * len(case.output) if case.bounded else None
         requests = Requests(arrival, prompt, output, most)
-        engine = Engine(self, requests, _GRID, track_extremes=True)
+        engine = self._engine(case, requests)
         source = Users(requests.arrival, case.arrival, case.users) if case.users else Columns(requests.arrival)
         leaps = drive(engine, requests, source, cost, longest_leap=longest_leap).columns()
         return [column.tolist() for column in settle(requests, leaps, with_batch=self.release == "batch")]
+
+
+    def _engine(self, case: _Case, requests: Requests) -> Engine | PagedEngine:
+        if not self.paged:
+            return Engine(self, requests, _GRID, track_extremes=True)
+        longest = max(case.prompt) + max(case.output)
+        blocks = Blocks(_BLOCK, 2 * -(-longest // _BLOCK) + 1) if case.short else Unlimited()
+        return PagedEngine(self, requests, _GRID, blocks, longest=longest, track_extremes=True)
 
 
 class _Shown:
@@ -208,3 +228,60 @@ class _Shown:
 
     def predicted_output_tokens(self, request: int) -> int | None:
         return self._view.predicted_output_tokens(request)
+
+    def priority(self, request: int) -> int:
+        return self._view.priority(request)
+
+    def client(self, request: int) -> str:
+        return self._view.client(request)
+
+    def ttft_slo(self, request: int) -> int:
+        return self._view.ttft_slo(request)
+
+
+class _ShownPaged(_Shown):
+    """Of an engine that counts blocks what `PagedView` promises."""
+
+    __slots__ = ()
+    _view: PagedView
+
+    @property
+    def seats(self) -> KeysView[int]:
+        return self._view.seats
+
+    @property
+    def free_blocks(self) -> int:
+        return self._view.free_blocks
+
+    @property
+    def total_blocks(self) -> int:
+        return self._view.total_blocks
+
+    @property
+    def block_size(self) -> int:
+        return self._view.block_size
+
+    @property
+    def growth(self) -> int:
+        return self._view.growth
+
+    def grows(self, request: int) -> bool:
+        return self._view.grows(request)
+
+    def blocks(self, request: int) -> int:
+        return self._view.blocks(request)
+
+    def needs(self, request: int, tokens: int) -> int:
+        return self._view.needs(request, tokens)
+
+    def whole(self, request: int) -> int:
+        return self._view.whole(request)
+
+    def backlog(self, request: int) -> int:
+        return self._view.backlog(request)
+
+    def emitted(self, request: int) -> int:
+        return self._view.emitted(request)
+
+    def preempted(self, request: int) -> bool:
+        return self._view.preempted(request)

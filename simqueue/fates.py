@@ -38,14 +38,17 @@ class Fates:
         """As the engine wrote them down."""
         count = len(requests.prompt)
         codes = {i: OUTCOMES.index(outcome) for i, outcome in requests.outcome.items()}
-        columns = (_column(sparse, count) for sparse in (codes, requests.preemptions, requests.recomputed))
+        outcome, preemptions, recomputed, cached = (
+            _column(sparse, count) for sparse in (codes, requests.preemptions, requests.recomputed, requests.cached)
+        )
         spells = np.array(requests.spells, np.int64).reshape(-1, len(SPELL))
-        return cls(*columns, _column(requests.cached, count), spells[np.lexsort((spells[:, 1], spells[:, 0]))])
+        order = np.lexsort((spells[:, 1], spells[:, 0]))
+        return cls(outcome, preemptions, recomputed, cached, spells[order])
 
     @property
     def completed(self) -> NDArray[np.bool_]:
         """Who was answered whole."""
-        return self.outcome == 0
+        return np.asarray(self.outcome == 0)
 
     @property
     def resume_to_next_token(self) -> Column:

@@ -29,11 +29,10 @@ class Blocks:
         size: tokens in a block.
         total: blocks there are.
         free: blocks that nobody holds; the prefix cache may keep old contents in them.
-        watermark: blocks that admission leaves free.
     """
 
-    def __init__(self, size: int, total: int, watermark: int = 0) -> None:
-        self.size, self.total, self.free, self.watermark = size, total, total, watermark
+    def __init__(self, size: int, total: int) -> None:
+        self.size, self.total, self.free = size, total, total
         self._phases = [0] * size
         self._growing = 0
 
@@ -82,11 +81,13 @@ class Blocks:
             taken += sum(ahead) + sum(phases[: rest - len(ahead)])
         return taken
 
-    def lasting(self, clock: int, steps: int) -> int:
-        """How many of ``steps`` steps from ``clock`` on the free blocks are enough for."""
-        growing, free, size = self._growing, self.free, self.size
+    def lasting(self, clock: int, steps: int, kept: int) -> int:
+        """How many of ``steps`` steps from ``clock`` on the free blocks, less so many, are enough for."""
+        growing, free, size = self._growing, self.free - kept, self.size
         if not growing or growing * (steps // size + 1) <= free:
             return steps
+        if free < 0:
+            return 0
         done, left = divmod(free, growing)
         done *= size
         phases = self._phases
@@ -127,8 +128,8 @@ class PrefixCache(Blocks):
     nobody uses are free, and forgotten, the least recently used first, when no empty block is left.
     """
 
-    def __init__(self, size: int, total: int, watermark: int, unit: int) -> None:
-        super().__init__(size, total, watermark)
+    def __init__(self, size: int, total: int, unit: int) -> None:
+        super().__init__(size, total)
         self.unit = unit
         self._users: dict[int, int] = {}
         self._idle: dict[int, None] = {}

@@ -8,7 +8,7 @@ in sums here too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import Callable, Iterator, KeysView, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain
 
@@ -43,6 +43,8 @@ class PagedEngine(Waiting):
         super().__init__(requests)
         self._decide = policy.decider(grid).decide
         self._reserve: Reserve = getattr(policy, "reserve", "computed")
+        self._fits: Callable[[int, int], bool] = getattr(policy, "fits", lambda most, total: True)
+        self._headroom: int = getattr(policy, "headroom", 0)
         self._preemption: Preemption = getattr(policy, "preemption", "recompute")
         self._blocks = blocks
         self._prefixes = blocks if isinstance(blocks, PrefixCache) else None
@@ -89,11 +91,6 @@ class PagedEngine(Waiting):
         return self._blocks.free
 
     @property
-    def spare_blocks(self) -> int:
-        """Blocks that admission may take: the free ones above the watermark."""
-        return self._blocks.free - self._blocks.watermark
-
-    @property
     def total_blocks(self) -> int:
         """Blocks there are."""
         return self._blocks.total
@@ -136,6 +133,11 @@ class PagedEngine(Waiting):
             return whole
         return whole - self._prefixes.unit * len(units) + self._prefixes.idle(units)
 
+    def whole(self, request: int) -> int:
+        """Blocks that somebody who runs would take if it were preempted and admitted again."""
+        known = self._prompt[request] + self.emitted(request)
+        return self._blocks.of(self._reserved(request, known, known))
+
     def backlog(self, request: int) -> int:
         """Tokens to compute before the next one comes: of a waiting request those that no prefix cache spares it."""
         if request in self._seats:
@@ -171,9 +173,8 @@ class PagedEngine(Waiting):
         super().submit(tail)
         blocks = self._blocks
         for i in range(begin, tail):
-            most = blocks.of(self._reserved(i, self._prompt[i], self._prompt[i]))
-            whole = blocks.of(self._full(i))
-            if whole > blocks.total or most + blocks.watermark > blocks.total:
+            most = blocks.of(max(self._reserved(i, self._prompt[i], self._prompt[i]), self._full(i)))
+            if most > blocks.total or not self._fits(most, blocks.total):
                 self._reject(i)
 
     def cancel(self, request: int, now: int) -> None:
@@ -297,7 +298,7 @@ class PagedEngine(Waiting):
         return [(i, self.backlog(i)) for i in ids]
 
     def _prefilled(self, chunks: Sequence[tuple[int, int]]) -> tuple[list[int], int, int, int]:
-        """Start or go on with these; returns whose prompts are whole, and tokens: new, in the cache, and at most new."""
+        """Start or go on with these; returns whose prompts are whole, and tokens: new, cached, and at most new."""
         done: list[int] = []
         new_tokens = held = widest = 0
         # First all take what the prefix cache has of them, before anybody's new blocks make it forget.
@@ -326,10 +327,7 @@ class PagedEngine(Waiting):
         while seats.get(heap[0] & _ID_MASK) != heap[0] >> _ID_BITS:
             heappop(heap)
         steps = (heap[0] >> _ID_BITS) - self._clock
-        self._blocks.free -= self._growth
-        steps = 1 + self._blocks.lasting(self._clock + 1, steps - 1)
-        self._blocks.free += self._growth
-        return steps
+        return 1 + self._blocks.lasting(self._clock + 1, steps - 1, self._growth + self._headroom)
 
     def _sit(self, request: int, end: int) -> None:
         """It decodes until the clock shows ``end``."""
@@ -372,7 +370,7 @@ class PagedEngine(Waiting):
         return self._prompt[request] + self._output[request] - 1
 
     def _known(self, request: int) -> int:
-        """Prompt and what it had emitted when it last came to a seat: what has to be in the cache for its next token."""
+        """Prompt and what it had emitted when it last came to a seat: all that its next token needs in the cache."""
         return self._prompt[request] + self._emitted.get(request, 0)
 
     def _computed(self, request: int) -> int:
@@ -439,7 +437,6 @@ class PagedEngine(Waiting):
             self._units[request] = units
         self._seats[request] = -1
         self._held[request] = self._blocks.of(spared)
-        self._fill(request, spared)
         return known - spared
 
     def _fill(self, request: int, computed: int) -> None:

@@ -28,7 +28,8 @@ class Step(msgspec.Struct, frozen=True, gc=False):
         skip: of those that decode, who does not go on in this step and keeps its seat.
         decode: False: of those that decode, nobody goes on in this step, which only prefills.
         lasts: how long the decision holds. ``"step"``: ask again after this step. ``"change"``: plain decoding would
-            follow until a request arrives or finishes, or memory is short. ``"batch"``: these rows run to completion whatever arrives.
+            follow until a request arrives or finishes, or memory is short. ``"batch"``: these rows run to completion
+            whatever arrives.
     """
 
     admit: int = 0

@@ -75,7 +75,8 @@ class Requests:
     @property
     def columns(self) -> list[list[Any]]:
         """What requests bring with them, by id: a source that finds out their order puts these into it."""
-        brought = (self.prompt, self.output, self.max_output, self.predicted_output, self.hashes)
+        known = (self.max_output, self.predicted_output, self.hashes, *self.traits.values())
+        brought = (self.prompt, self.output, *known)
         return [column for column in brought if isinstance(column, list)]
 
 

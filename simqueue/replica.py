@@ -66,15 +66,14 @@ def blocks(system: System, hash_tokens: int | None) -> Blocks:
     if memory is None:
         return Unlimited()
     total = memory.num_blocks or _fitting(memory, _model(system))
-    watermark = int(memory.watermark * total)
     if not memory.prefix_caching or hash_tokens is None:
-        return Blocks(memory.block_size, total, watermark)
+        return Blocks(memory.block_size, total)
     if hash_tokens % memory.block_size:
         raise ConfigError(
             f"memory: block_size = {memory.block_size} does not divide the {hash_tokens} tokens of the blocks that the "
             "workload has hash_ids of: take one that does"
         )
-    return PrefixCache(memory.block_size, total, watermark, hash_tokens // memory.block_size)
+    return PrefixCache(memory.block_size, total, hash_tokens // memory.block_size)
 
 
 def block_bytes(system: System) -> float:

@@ -262,7 +262,8 @@ class Result:
         prefills = np.repeat(leaps["first"] > 0, count) & (age == 0)
         size = np.repeat(leaps["rows"] + leaps["prefill_rows"], count)
         prefill_rows = np.where(prefills, np.repeat(leaps["prefill_rows"], count), 0)
-        held = size - prefill_rows - self._emitting(ends)
+        # Where batches do not run to completion nobody is held.
+        held = size - prefill_rows - self._emitting(ends) if self.fates is None else np.zeros_like(size)
         return {
             "start_s": self.grid.seconds(ends - durations),
             "duration_s": self.grid.seconds(durations),
@@ -274,9 +275,7 @@ class Result:
         }
 
     def _emitting(self, ends: Column) -> Column:
-        """Rows that emit a token after their first at each step end; without batches that run to completion, all."""
-        if self.fates is not None:
-            return np.repeat(self.leaps["rows"], self.leaps["steps"])
+        """Rows that emit a token after their first at each step end."""
         first = np.searchsorted(ends, self._prefilled())
         steps = self.workload.output_tokens - 1
         size = len(ends) + 2

@@ -1,4 +1,4 @@
-"""Results on disk: two Parquet files that hold all of a run, and its figures as JSON."""
+"""Results on disk: Parquet files that hold all of a run, and its figures as JSON."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from simqueue.cost.linear import Affine
 from simqueue.cost.noise import Noise
 from simqueue.cost.profile import Measured
 from simqueue.errors import OutputError
+from simqueue.fates import OUTCOMES, SPELL, Fates
 from simqueue.profile import decode_profile
 from simqueue.record import Column
 from simqueue.result import TICKS
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from simqueue.result import Result
 
 REQUESTS, STEPS, SUMMARY = "requests.parquet", "steps.parquet", "summary.json"
-_NAMES = (REQUESTS, STEPS, SUMMARY)
+PREEMPTIONS = "preemptions.parquet"
+_NAMES = (REQUESTS, STEPS, PREEMPTIONS, SUMMARY)
 _ASIDE = ".simqueue-"
-_SCHEMA = 2
+_SCHEMA = 3
 _ABOUT, _PROFILE = b"simqueue", b"simqueue.profile"
 _WORKLOAD = ("arrival_s", "prompt_tokens", "output_tokens")
 
@@ -46,7 +48,8 @@ class _Table(NamedTuple):
 def write(result: Result, folder: Path) -> None:
     """Write a result: every file aside first, then renamed; a result that is there already is replaced.
 
-    ``requests.parquet`` has the columns of `Result.requests`, ``steps.parquet`` those of ``Result.leaps``. Both have
+    ``requests.parquet`` has the columns of `Result.requests`, ``steps.parquet`` those of ``Result.leaps``, and
+    ``preemptions.parquet``, where answers can be interrupted, a row for each time, in ticks. All have
     the provenance as JSON in their metadata under ``simqueue``, and the second has the profile itself where the cost
     is a measured one, so that steps can be expanded wherever the files go.
 
@@ -62,6 +65,9 @@ def write(result: Result, folder: Path) -> None:
     with _aside(folder) as aside:
         table = pyarrow.table(requests).replace_schema_metadata(about)
         parquet.write_table(table, aside[REQUESTS])
+        if result.fates:
+            spells = pyarrow.table(dict(zip(SPELL, result.fates.spells.T, strict=True)))
+            parquet.write_table(spells.replace_schema_metadata(about), aside[PREEMPTIONS])
         leaps = pyarrow.table(dict(result.leaps)).replace_schema_metadata({**about, **_profile_of(result)})
         parquet.write_table(leaps, aside[STEPS])
         aside[SUMMARY].write_bytes(strict_json(summary))
@@ -75,8 +81,10 @@ def read(folder: Path) -> dict[str, Any]:
     """
     requests, steps = _read(folder / REQUESTS), _read(folder / STEPS)
     about = _about_of(requests, folder / REQUESTS)
-    if about != _about_of(steps, folder / STEPS):
-        raise OutputError(f"{folder}: {REQUESTS} and {STEPS} are of two different runs: simulate again")
+    others = {STEPS: steps} | ({PREEMPTIONS: _read(folder / PREEMPTIONS)} if about["fates"] else {})
+    for name, table in others.items():
+        if about != _about_of(table, folder / name):
+            raise OutputError(f"{folder}: {REQUESTS} and {name} are of two different runs: simulate again")
     provenance = about["provenance"]
     columns = {name: requests.columns[name] for name in _WORKLOAD}
     columns |= {name: requests.columns[column] for column, name in about["extra"].items()}
@@ -89,7 +97,18 @@ def read(folder: Path) -> dict[str, Any]:
         "durations": _durations(steps, about, folder / STEPS),
         "saturation_rps": lambda: about["saturation_rps"],
         "provenance": provenance,
+        "fates": _fates(requests.columns, others[PREEMPTIONS].columns) if PREEMPTIONS in others else None,
     }
+
+
+def _fates(requests: Mapping[str, NDArray[Any]], spells: Mapping[str, Column]) -> Fates:
+    return Fates(
+        outcome=np.array([OUTCOMES.index(name) for name in requests["outcome"]], np.int64),
+        preemptions=requests["preemptions"],
+        recomputed_tokens=requests["recomputed_tokens"],
+        cached_tokens=requests["cached_tokens"],
+        spells=np.stack([spells[name] for name in SPELL], axis=1),
+    )
 
 
 def strict_json(value: Any) -> bytes:
@@ -134,7 +153,10 @@ def _aside(folder: Path) -> Iterator[dict[str, Path]]:
         folder.mkdir(parents=True, exist_ok=True)
         yield aside
         for name, path in aside.items():
-            path.replace(folder / name)
+            if path.exists():
+                path.replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
     except BaseException as error:
         for path in aside.values():
             with suppress(OSError):
@@ -156,6 +178,7 @@ def _about(result: Result) -> dict[str, Any]:
         "ticks_per_s": result.grid.ticks_per_s,
         "with_batch": result.with_batch,
         "warmup": result.warmup,
+        "fates": result.fates is not None,
         "saturation_rps": result.saturation_rps(),
         # Further columns come last, some under another name.
         "extra": dict(zip(list(result.requests())[-len(extra) :], extra, strict=True)) if extra else {},

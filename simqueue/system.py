@@ -75,9 +75,8 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         num_blocks: how many there are; or
-        gpu_memory_gib: the GPU's memory, of which ``gpu_memory_utilization`` holds the weights and the cache: the number
+        gpu_memory_gib: the GPU's memory, of which ``gpu_memory_utilization`` holds the weights and the cache: how many
             follows from the shape of the profile's model (keys and values of ``hidden`` numbers for each layer).
-        watermark: the share of the blocks that admission leaves free, under policies that say so.
         prefix_caching: requests that begin with the same blocks (``hash_ids`` of the workload) share them.
         swap_gib_per_s: how fast blocks go to the host's memory and back, for policies that swap.
     """
@@ -86,7 +85,6 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_blocks: int | None = None
     gpu_memory_gib: float | None = None
     gpu_memory_utilization: float = 0.9
-    watermark: float = 0.0
     prefix_caching: bool = False
     swap_gib_per_s: float | None = None
 
@@ -100,10 +98,10 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             value = getattr(self, key)
             if value is not None and not value > low:
                 raise ConfigError(f"memory: {key} = {value} must be more than 0")
-        for key in ("gpu_memory_utilization", "watermark"):
-            value = getattr(self, key)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"memory: {key} = {value} must be within 0 and 1")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                f"memory: gpu_memory_utilization = {self.gpu_memory_utilization} must be more than 0 and at most 1"
+            )
 
 
 class System(msgspec.Struct, frozen=True):

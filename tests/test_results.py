@@ -271,7 +271,7 @@ class TestLoading:
             table = parquet.read_table(folder / name)
             about = json.loads(table.schema.metadata[b"simqueue"]) | {"schema": 99}
             parquet.write_table(table.replace_schema_metadata({"simqueue": json.dumps(about)}), folder / name)
-        with pytest.raises(OutputError, match="schema 99, but this simqueue reads 2"):
+        with pytest.raises(OutputError, match="schema 99, but this simqueue reads 3"):
             Result.load(folder)
 
     def test_a_file_of_somebody_else(self, folder: Path) -> None:

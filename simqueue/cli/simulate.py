@@ -105,9 +105,24 @@ def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     dropped, clipped = summary["dropped"], summary["clipped"]
     if dropped or clipped:
         lines.append(("overlong", f"{dropped} requests dropped, {clipped} clipped to the model's context"))
+    lines += _fates(summary)
     prompts, outputs = (100 * summary[f"{name}_clipped_share"] for name in ("prompt", "output"))
     if prompts or outputs:
         lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to min or max"))
+    return lines
+
+
+def _fates(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who was not served, what preemption cost, and what a prefix cache spared."""
+    if "outcomes" not in summary:
+        return []
+    lines = []
+    if lost := {name: count for name, count in summary["outcomes"].items() if count and name != "completed"}:
+        lines.append(("not served", ", ".join(f"{count} {name}" for name, count in lost.items())))
+    if summary["preemptions"]:
+        lines.append(("preemptions", f"{summary['preemptions']}, {summary['recomputed_tokens']} tokens computed again"))
+    if summary["prefix_hit_rate"]:
+        lines.append(("prefix cache", f"{100 * summary['prefix_hit_rate']:.4g} % of prompt tokens were found there"))
     return lines
 
 

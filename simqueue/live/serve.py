@@ -105,6 +105,7 @@ def serve(
         RunError: the device cannot run it, and every client has heard of it; or the clients' process died. It has
             what was completed until then (at their step ends, where the clients' process could not say more).
     """
+    _refuse_sessions(workload)
     workload = workload.fit_context(executor.window, "error")
     _check(workload, system, executor, clients, warmup)
     if prompts is None:
@@ -124,6 +125,14 @@ def serve(
     if run.error is not None:
         raise RunError(run.error, served) from run.error
     return served
+
+
+def _refuse_sessions(workload: Workload) -> None:
+    if workload.sessions:
+        raise ConfigError(
+            "sessions cannot run live yet, since their prompts would have to hold the model's answers: simulate them, or "
+            "use other arrivals"
+        )
 
 
 def random_prompts(workload: Workload, vocabulary: int, seed: int) -> list[Tokens]:
@@ -260,6 +269,7 @@ def _result(
     return Result(
         workload=ends.workload(workload),
         grid=GRID,
+        fates=None,
         **ends.times(),
         leaps=ends.ledger.leaps(),
         with_batch=ends.with_batch,

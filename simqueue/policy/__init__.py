@@ -9,7 +9,9 @@ from simqueue.policy.fastertransformer import FasterTransformer
 from simqueue.policy.litserve import LitServe
 from simqueue.policy.mosec import Mosec
 from simqueue.policy.none import NoBatching
+from simqueue.policy.orca import Orca
 from simqueue.policy.ray_serve import RayServe
+from simqueue.policy.sarathi import Sarathi
 from simqueue.policy.static import Static
 from simqueue.policy.triton import Triton
 from simqueue.policy.vllm import Vllm
@@ -17,7 +19,7 @@ from simqueue.policy.vllm import Vllm
 SHIPPED = (
     *(NoBatching, Static, Dynamic, Continuous),
     *(FasterTransformer, Triton, Mosec, LitServe, RayServe, BentoML, Clipper),
-    *(Vllm,),
+    *(Vllm, Sarathi, Orca),
 )
 
 __all__ = [
@@ -32,8 +34,10 @@ __all__ = [
     "LitServe",
     "Mosec",
     "NoBatching",
+    "Orca",
     "PagedView",
     "RayServe",
+    "Sarathi",
     "Static",
     "Triton",
     "View",

@@ -80,10 +80,6 @@ class PagedView(View, Protocol):
         """Blocks that nobody holds."""
 
     @property
-    def spare_blocks(self) -> int:
-        """Of those, what is above the watermark."""
-
-    @property
     def total_blocks(self) -> int:
         """Blocks there are."""
 
@@ -104,6 +100,9 @@ class PagedView(View, Protocol):
     def needs(self, request: int, tokens: int) -> int:
         """Blocks that computing so many more tokens of a waiting or partly prefilled request takes from the free ones;
         of one whose cache is still there or on the host, what resuming it takes."""
+
+    def whole(self, request: int) -> int:
+        """Blocks that somebody who runs would take if it were preempted and admitted again."""
 
     def backlog(self, request: int) -> int:
         """Tokens to compute before the next one comes; of a waiting request those that no prefix cache spares it."""
@@ -130,7 +129,9 @@ class BatchingPolicy(Protocol):
     batch leave, ``iteration_level`` (True unless given) says that requests may join and leave between steps.
     ``paged`` (False unless given) says that it looks at memory or preempts: it is shown a `PagedView`. Then ``reserve``
     (`simqueue.kv.Reserve`, ``"computed"`` unless given) says what a request holds blocks for, and ``preemption``
-    (`simqueue.kv.Preemption`, ``"recompute"`` unless given) what becomes of the cache of one that loses its seat.
+    (`simqueue.kv.Preemption`, ``"recompute"`` unless given) what becomes of the cache of one that loses its seat;
+    ``headroom`` (0 unless given) how many blocks are free before any step that it does not want to be asked about; and
+    ``fits(most, total)``, if it has that, whether a request that takes so many blocks of all can ever be served.
     """
 
     def decider(self, grid: Grid) -> Decider:

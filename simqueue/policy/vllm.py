@@ -19,27 +19,32 @@ _WHERE = "policy vllm"
 
 
 class Vllm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="vllm"):
-    """vLLM 0.11, ``vllm/v1/core/sched/scheduler.py``: in each step running requests are scheduled first, in order of
+    """vLLM 0.33, ``vllm/v1/core/sched/scheduler.py``: in each step running requests are scheduled first, in order of
     admission, each with what it has left to compute; then, if nobody was preempted, waiting ones while there are
-    tokens (``max_num_batched_tokens``), seats (``max_num_seqs``) and blocks.
+    tokens (``max_num_batched_tokens``), seats (``max_num_seqs``) and blocks: all of the prompt's (unless
+    ``scheduler_reserve_full_isl = false``: then those of its first chunk), and ``watermark`` of all, if anybody runs.
 
-    A prompt that exceeds the budget is computed in chunks (unless ``enable_chunked_prefill = false``: then it waits), none
-    longer than ``long_prefill_token_threshold``, if that is not 0. Blocks are taken as tokens are computed. Where there
-    are none, the last of the running is preempted (``policy = "priority"``: the least urgent, of those the last that
-    arrived), to be computed again, and goes to the head of the queue. Left out: speculative decoding, encoders, LoRA
-    limits, asynchronous scheduling, pipeline stages, transfers of the cache.
+    A prompt that exceeds the budget is computed in chunks, none longer than ``long_prefill_token_threshold``, if that is
+    not 0 and anybody else is there. Blocks are taken as tokens are computed. Where there are none, the last of the
+    running is preempted (``policy = "priority"``: the least urgent, of those the last that arrived), to be computed
+    again, and goes to the head of the queue. The defaults are those of ``SchedulerConfig``; a server on a H100 or H200
+    starts with 8192 tokens and 1024 seats. Left out: ``enable_chunked_prefill = false``, speculative decoding, encoders,
+    LoRA limits, asynchronous scheduling, pipeline stages, transfers of the cache.
     """
 
     max_num_batched_tokens: int = 2048
     max_num_seqs: int = 128
     policy: Literal["fcfs", "priority"] = "fcfs"
     long_prefill_token_threshold: int = 0
-    enable_chunked_prefill: bool = True
+    scheduler_reserve_full_isl: bool = True
+    watermark: float = 0.0
     paged: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least(_WHERE, "max_num_seqs", self.max_num_seqs, 1)
         at_least(_WHERE, "long_prefill_token_threshold", self.long_prefill_token_threshold, 0)
+        if not 0 <= self.watermark < 1:
+            raise ConfigError(f"{_WHERE}: watermark = {self.watermark} must be within 0 and 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ConfigError(
                 f"{_WHERE}: max_num_batched_tokens = {self.max_num_batched_tokens} is less than max_num_seqs = "
@@ -56,17 +61,20 @@ class VllmDecider:
 
     def __init__(self, policy: Vllm) -> None:
         self.budget, self.seats = policy.max_num_batched_tokens, policy.max_num_seqs
-        self.threshold = policy.long_prefill_token_threshold or policy.max_num_batched_tokens
-        self.chunks, self.by_priority = policy.enable_chunked_prefill, policy.policy == "priority"
+        self.longest_chunk = policy.long_prefill_token_threshold or policy.max_num_batched_tokens
+        self.whole, self.by_priority = policy.scheduler_reserve_full_isl, policy.policy == "priority"
+        self.watermark = policy.watermark
+        self.threshold = 0
 
     def decide(self, view: PagedView) -> Step | Wait:
         """Running requests, then waiting ones."""
         running, waiting = view.running, view.waiting
+        self.threshold = self.longest_chunk if running + waiting > 1 else self.budget
         if view.prefilling or view.growth > view.free_blocks:
             return self._one_by_one(view)
         if not waiting:
             return _DECODE if running else _IDLE
-        prefill, cut = self._admitted(view, self.budget - running, self.seats - running, view.free_blocks - view.growth)
+        prefill, cut = self._admitted(view, self.budget - running, running, view.free_blocks - view.growth)
         return Step(prefill=prefill, lasts="step" if cut else "change") if prefill or running else _IDLE
 
     def _one_by_one(self, view: PagedView) -> Step:
@@ -89,7 +97,7 @@ class VllmDecider:
                 budget += given_back[0]
                 free += given_back[1] + view.blocks(victim)
             if request in preempted:
-                break
+                continue
             scheduled[request] = tokens, need
             budget -= tokens
             free -= need
@@ -97,7 +105,7 @@ class VllmDecider:
         prefill = tuple((i, tokens) for i, (tokens, _) in scheduled.items() if i in view.prefilling)
         cut = any(tokens < view.prefilling[i] for i, tokens in prefill)
         if not preempted:
-            more, cut_too = self._admitted(view, budget, self.seats - len(rows), free)
+            more, cut_too = self._admitted(view, budget, len(rows), free)
             prefill, cut = prefill + more, cut or cut_too
         skip = tuple(i for i in rows if i not in scheduled and i not in view.prefilling)
         return Step(
@@ -107,28 +115,31 @@ class VllmDecider:
     def _victim(self, view: PagedView, rows: list[int]) -> int:
         if not self.by_priority:
             return rows[-1]
-        return max(rows, key=lambda i: (view.priority(i), view.arrival(i)))
+        return max(rows, key=lambda i: (view.priority(i), view.arrival(i), i))
 
     def _admitted(
-        self, view: PagedView, budget: int, seats: int, free: int
+        self, view: PagedView, budget: int, running: int, free: int
     ) -> tuple[tuple[tuple[int, int], ...], bool]:
-        """Who starts with how many tokens; and whether somebody would who does not for want of tokens."""
+        """Who starts with how many tokens; and whether tokens are what somebody lacks, so that more follows."""
         chosen: list[tuple[int, int]] = []
+        cut = False
         for request in self._queue(view):
-            if not seats:
-                return tuple(chosen), False
+            if running == self.seats:
+                break
+            if not budget:
+                return tuple(chosen), True
             backlog = view.backlog(request)
             tokens = min(backlog, self.threshold, budget)
-            if not tokens or (tokens < backlog and not self.chunks):
-                return tuple(chosen), True
             need = view.needs(request, tokens)
-            if need > free:
-                return tuple(chosen), False
+            kept = int(self.watermark * view.total_blocks) if running else 0
+            if (view.needs(request, backlog) if self.whole else need) + kept > free:
+                break
             chosen.append((request, tokens))
+            cut = cut or tokens < backlog
             budget -= tokens
             free -= need
-            seats -= 1
-        return tuple(chosen), any(tokens < view.backlog(request) for request, tokens in chosen)
+            running += 1
+        return tuple(chosen), cut
 
     def _queue(self, view: PagedView) -> Iterable[int]:
         if not self.by_priority:

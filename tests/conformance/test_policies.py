@@ -25,10 +25,13 @@ from simqueue.policy import (
     LitServe,
     Mosec,
     NoBatching,
+    Orca,
     RayServe,
+    Sarathi,
     Static,
     Triton,
     View,
+    Vllm,
 )
 from simqueue.units import Grid
 
@@ -52,6 +55,10 @@ SHIPPED = [
     BentoML(4),
     Clipper(0.02, 2, batch_wait_timeout_s=0.003),
     FasterTransformer(4),
+    *(Vllm(tokens, seats, policy) for tokens, seats in ((8, 8), (64, 4), (2048, 128)) for policy in ("fcfs", "priority")),
+    Vllm(20, 5, long_prefill_token_threshold=6, scheduler_reserve_full_isl=False, watermark=0.1),
+    *(Sarathi(seats, chunk) for seats, chunk in ((4, 4), (8, 32), (128, 512))),
+    *(Orca(seats) for seats in (1, 4, 64)),
 ]
 
 

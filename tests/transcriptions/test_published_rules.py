@@ -1,0 +1,151 @@
+"""Each policy makes the very plans, step by step, that a transcription of the published rule makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transcriptions import orca, sarathi, vllm_v1
+from transcriptions.common import Memory, Req, StepPlan
+
+from simqueue.cost.linear import LinearCost
+from simqueue.kv import ENDLESS, Blocks, Unlimited
+from simqueue.paged import PagedEngine
+from simqueue.plan import Step
+from simqueue.policy import Orca, Sarathi, Vllm
+from simqueue.record import Requests
+from simqueue.sim.driver import drive
+from simqueue.source import Columns
+from simqueue.units import Grid
+
+GRID = Grid()
+COST = LinearCost(700, 30, 11, 2)
+
+
+def price(decode_rows: int, context: int, prefill_rows: int, new_tokens: int, prefill_context: int) -> int:
+    """The same cost, for the transcriptions."""
+    return 700 + 30 * (decode_rows + prefill_rows) + 11 * (decode_rows + new_tokens) + 2 * (context + prefill_context)
+
+
+class Noted:
+    """A policy whose every decision is noted, beside who had a seat."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self.paged = True
+        for name in ("reserve", "preemption", "headroom", "fits"):
+            if hasattr(policy, name):
+                setattr(self, name, getattr(policy, name))
+        self.steps: list[tuple[int, dict[int, int], tuple[int, ...]]] = []
+
+    def decider(self, grid: Grid) -> Noted:
+        self.rule = self.policy.decider(grid)
+        return self
+
+    def decide(self, view: Any) -> Any:
+        seats, partly = list(view.seats), set(view.prefilling)
+        decision = self.rule.decide(view)
+        if isinstance(decision, Step):
+            # Whole prompts off the head of the queue are listed as what they are.
+            named = dict(decision.prefill)
+            queue = view.queue()
+            named |= {i: view.backlog(i) for i, _ in zip(queue, range(decision.admit), strict=False)}
+            tokens = {}
+            for i in seats:
+                if i in named:
+                    tokens[i] = named[i]
+                elif i not in partly and i not in (*decision.preempt, *decision.skip) and decision.decode:
+                    tokens[i] = 1
+            self.steps.append((view.now, tokens | named, decision.preempt))
+        return decision
+
+
+def plans(policy: Any, requests: Sequence[Req], memory: Memory | None) -> list[StepPlan]:
+    """What the engine runs, one step at a time."""
+    noted = Noted(policy)
+    columns = (np.array([getattr(r, key) for r in requests], np.int64) for key in ("arrival", "prompt", "output"))
+    most = [r.max_output for r in requests]
+    rows = Requests(*columns, None if None in most else most, traits={"priority": [r.priority for r in requests]})
+    blocks = Unlimited() if memory is None else Blocks(memory.block_size, memory.num_blocks)
+    engine = PagedEngine(noted, rows, GRID, blocks, longest=ENDLESS, track_extremes=True)
+    leaps = drive(engine, rows, Columns(rows.arrival), COST, longest_leap=1).columns()
+    ends = (leaps["start"] + leaps["total"]).tolist()
+    return [StepPlan(start, end, *step) for (start, *step), end in zip(noted.steps, ends, strict=True)]
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[list[Req], Memory | None]:
+    """A few requests, and a memory that holds one of them, some, or all."""
+    count = draw(st.integers(1, 14))
+    gap = draw(st.sampled_from([0, 300, 3000, 20_000]))
+    arrivals = np.cumsum([draw(st.integers(0, gap)) for _ in range(count)]).tolist()
+    length = st.integers(1, draw(st.sampled_from([3, 12, 60])))
+    requests = []
+    for i in range(count):
+        output = draw(length)
+        most = output + draw(st.integers(0, 5))
+        requests.append(Req(i, int(arrivals[i]), draw(length), output, most, draw(st.integers(0, 2))))
+    if draw(st.booleans()) and draw(st.booleans()):
+        return requests, None
+    size = draw(st.sampled_from([1, 2, 4, 16]))
+    largest = max(-(-(r.prompt + r.output) // size) for r in requests)
+    return requests, Memory(size, draw(st.integers(largest, 3 * largest + 3)))
+
+
+def same(mine: list[StepPlan], theirs: list[StepPlan], *, ordered: bool = True) -> None:
+    for step, (one, other) in enumerate(zip(mine, theirs, strict=False)):
+        if not ordered:
+            one, other = (StepPlan(p.start, p.end, dict(sorted(p.tokens.items())), p.preempted) for p in (one, other))
+        assert one == other, (step, one, other)
+    assert len(mine) == len(theirs)
+
+
+def equal(examples: int, compare: Callable[[tuple[list[Req], Memory | None], st.DataObject], None]) -> None:
+    settings(max_examples=examples * settings.default.max_examples // 100)(given(crowds(), st.data())(compare))()
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority"])
+def test_vllm(policy: str) -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        seats = data.draw(st.integers(1, 8))
+        knobs = {
+            "max_num_seqs": seats,
+            "max_num_batched_tokens": seats + data.draw(st.sampled_from([0, 3, 10, 100])),
+            "long_prefill_token_threshold": data.draw(st.sampled_from([0, 0, 1, 5])),
+            "scheduler_reserve_full_isl": data.draw(st.booleans()),
+            "policy": policy,
+        }
+        same(plans(Vllm(**knobs), requests, memory), vllm_v1.run(requests, price=price, memory=memory, **knobs))
+
+    equal(400, compare)
+
+
+def test_sarathi() -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        seats = data.draw(st.integers(1, 8))
+        knobs = {"max_num_seqs": seats, "chunk_size": seats + data.draw(st.sampled_from([0, 3, 10, 100]))}
+        watermark = data.draw(st.sampled_from([0.0, 0.01, 0.2]))
+        if memory:
+            memory = Memory(memory.block_size, 1 + int(memory.num_blocks * 1.3), watermark)
+        theirs = sarathi.run(requests, price=price, memory=memory, **knobs)
+        # Whoever decodes is listed by arrival there, by admission here.
+        same(plans(Sarathi(**knobs, watermark=watermark), requests, memory), theirs, ordered=False)
+
+    equal(400, compare)
+
+
+def test_orca() -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        seats = data.draw(st.integers(1, 8))
+        if memory:
+            memory = Memory(memory.block_size, memory.num_blocks + -(-5 // memory.block_size))
+        same(plans(Orca(seats), requests, memory), orca.run_paper(requests, price=price, memory=memory, max_bs=seats))
+
+    equal(200, compare)
