@@ -11,6 +11,9 @@ from typing import Any, get_args
 import msgspec
 
 from simqueue.checks import at_least
+from simqueue.cluster.autoscaling import Autoscaling
+from simqueue.cluster.cluster import ROUTERS, Cluster
+from simqueue.cluster.failures import Failures
 from simqueue.cost.linear import Affine
 from simqueue.cost.noise import Noise, NoNoise
 from simqueue.cost.profile import Measured
@@ -69,7 +72,8 @@ class Scenario:
 
     Attributes:
         workload: what arrives; a trace's path starts from the folder of ``path``.
-        system: what serves it.
+        system: what serves it; of a cluster of unequal replicas the first.
+        cluster: the replicas and their router; None without a ``[cluster]`` table.
         run: how to run it.
         live: what really runs, for `simqueue live` and `simqueue validate`; None without a ``[live]`` table.
         sweep: the ``[sweep]`` table as it stands, for `simqueue.sweep`; None without one.
@@ -78,6 +82,7 @@ class Scenario:
 
     workload: WorkloadSpec
     system: System
+    cluster: Cluster | None
     run: Run
     live: Live | None
     sweep: dict[str, Any] | None
@@ -129,11 +134,12 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
     """
     path = Path(path)
     try:
-        refuse_unknown(table, ("workload", "system", "run", "live", "sweep"), "")
+        refuse_unknown(table, ("workload", "system", "cluster", "run", "live", "sweep"), "")
         parts = {key: value for key, value in table.items() if key != "sweep"}
         refuse_endless(parts, "")
         workload = _workload(_part(table, "workload"))
-        system = _system(_part(table, "system"), path.parent)
+        cluster = _cluster(table, path.parent) if "cluster" in table else None
+        system = cluster.systems[0] if cluster else _system(_part(table, "system"), path.parent, "system")
         run = convert(Run, require_table(table.get("run", {}), "run", "[run]"), "run")
         live = convert(Live, require_table(table["live"], "live", "[live]"), "live") if "live" in table else None
         sweep = require_table(table["sweep"], "sweep", "[sweep]") if "sweep" in table else None
@@ -142,7 +148,7 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
             raise ConfigError(f"run.warmup = {run.warmup} leaves none of {workload.requests} requests: lower it")
     except SimqueueError as error:
         raise type(error)(f"{path}: {error}") from None
-    return Scenario(workload, system, run, live, sweep, path)
+    return Scenario(workload, system, cluster, run, live, sweep, path)
 
 
 def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -200,17 +206,56 @@ def _inner(table: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]], pla
     return {key: choose(kinds[key], inner, f"{place}.{key}") for key, inner in tables.items()}
 
 
-def _system(table: Mapping[str, Any], folder: Path) -> System:
-    place = "system"
+def _cluster(table: Mapping[str, Any], folder: Path) -> Cluster:
+    place = "cluster"
+    fields = require_table(table[place], place, "[cluster] and keys below it")
+    refuse_unknown(fields, ("replicas", "system", *Cluster.__struct_fields__[1:]), place)
+    parts: dict[str, Any] = {}
+    if "router" in fields:
+        parts["router"] = choose(_by_kind(*ROUTERS), fields["router"], f"{place}.router")
+    for key, kind in (("failures", Failures), ("autoscaling", Autoscaling)):
+        if key in fields:
+            inner = require_table(fields[key], f"{place}.{key}", f"[{place}.{key}] and keys below it")
+            parts[key] = convert(kind, inner, f"{place}.{key}")
+    try:
+        return Cluster(_replicas(table, fields, folder), **parts)
+    except SimqueueError as error:
+        raise placed(error, place) from None
+
+
+def _replicas(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path) -> tuple[System, ...]:
+    """The system of every replica."""
+    if "system" in fields:
+        return _unequal(table, fields, folder)
+    if "replicas" not in fields:
+        raise ConfigError("cluster: give replicas = 4, say, or one table [[cluster.system]] for each replica")
+    at_least("cluster", "replicas", fields["replicas"], 1)
+    replicas: int = fields["replicas"]
+    return (_system(_part(table, "system"), folder, "system"),) * replicas
+
+
+def _unequal(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path) -> tuple[System, ...]:
+    place, tables = "cluster.system", fields["system"]
+    for other, there in (("cluster.replicas", "replicas" in fields), ("[system]", "system" in table)):
+        if there:
+            raise ConfigError(f"{place}: each of its tables is a replica, so that {other} says it twice: leave one out")
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError(f"{place} = {shown(tables)} is no list of tables: write [[{place}]] for each replica")
+    named = [(require_table(one, f"{place}[{i}]", f"[[{place}]]"), f"{place}[{i}]") for i, one in enumerate(tables)]
+    return tuple(_system(one, folder, where) for one, where in named)
+
+
+def _system(table: Mapping[str, Any], folder: Path, place: str) -> System:
     refuse_unknown(table, System.__struct_fields__, place)
     for key, kinds in (("policy", POLICIES), ("cost", COSTS)):
         if key not in table:
             raise ConfigError(f"{place}: the key {key!r} is missing; there are {', '.join(kinds)}")
     parts = dict(table)
-    parts["policy"] = _policy(parts["policy"], folder)
-    parts["cost"] = _cost(parts["cost"], folder)
-    parts["noise"] = choose(NOISES, parts["noise"], "system.noise") if "noise" in parts else NoNoise()
-    parts["overheads"] = _overheads(parts.get("overheads", {}), parts["policy"], parts["cost"])
+    parts["policy"] = _policy(parts["policy"], folder, f"{place}.policy")
+    parts["cost"] = _cost(parts["cost"], folder, f"{place}.cost")
+    parts["noise"] = choose(NOISES, parts["noise"], f"{place}.noise") if "noise" in parts else NoNoise()
+    over = parts.get("overheads", {})
+    parts["overheads"] = _overheads(over, parts["policy"], parts["cost"], f"{place}.overheads")
     if "memory" in parts:
         fields = require_table(parts["memory"], f"{place}.memory", "{ num_blocks = 4096 }")
         parts["memory"] = convert(Memory, fields, f"{place}.memory")
@@ -222,8 +267,7 @@ def _system(table: Mapping[str, Any], folder: Path) -> System:
     return system
 
 
-def _policy(table: Any, folder: Path) -> BatchingPolicy:
-    place = "system.policy"
+def _policy(table: Any, folder: Path, place: str) -> BatchingPolicy:
     fields = require_table(table, place, '{ kind = "none" }')
     kind = fields.get("kind")
     if isinstance(kind, str) and ":" in kind:
@@ -233,8 +277,7 @@ def _policy(table: Any, folder: Path) -> BatchingPolicy:
     return policy
 
 
-def _cost(table: Any, folder: Path) -> CostSpec:
-    place = "system.cost"
+def _cost(table: Any, folder: Path, place: str) -> CostSpec:
     cost: CostSpec = choose(COSTS, table, place)
     if not isinstance(cost, Measured):
         return cost
@@ -247,8 +290,7 @@ def _cost(table: Any, folder: Path) -> CostSpec:
     return cost
 
 
-def _overheads(table: Any, policy: BatchingPolicy, cost: CostSpec) -> Overheads:
-    place = "system.overheads"
+def _overheads(table: Any, policy: BatchingPolicy, cost: CostSpec, place: str) -> Overheads:
     if table != "profile":
         return convert(Overheads, require_table(table, place, '{ request_path_s = ..., ... } or "profile"'), place)
     if not isinstance(cost, Measured):

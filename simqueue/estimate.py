@@ -9,8 +9,9 @@ from simqueue.cost.noise import NoNoise
 from simqueue.errors import WorkloadError
 from simqueue.policy import NoBatching
 from simqueue.system import System
-from simqueue.workload import Trace, Users, WorkloadSpec
+from simqueue.workload import Clients, Sessions, Trace, Users, WorkloadSpec
 from simqueue.workload.checks import available_bytes
+from simqueue.workload.sessions import BLOCK_TOKENS
 
 # Measured on one core of a 2-core machine: the run and its summary.
 _SECONDS_A_REQUEST = 10e-6
@@ -18,6 +19,7 @@ _SECONDS_A_STEP = 0.6e-6
 _SECONDS_A_NOISY_STEP = 2.9e-6
 _BYTES_A_REQUEST = 420
 _BYTES_A_STEP = 80
+_BYTES_A_HASH_ID = 9
 _LONGEST_S = 3600.0
 
 
@@ -27,15 +29,14 @@ def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
     Raises:
         WorkloadError: with the estimate, and how many requests would do.
     """
-    if isinstance(workload.arrivals, Trace) or workload.requests is None or workload.output_tokens is None:
+    if isinstance(workload.arrivals, Trace) or workload.requests is None:
         return
-    tokens = min(workload.output_tokens.mean, workload.output_tokens.max or math.inf)
-    steps = tokens / min(_widest(system.policy), _most_at_once(workload))
+    steps = _output_tokens(workload) / min(_widest(system.policy), _most_at_once(workload))
     # Where answers leave with their batch nobody looks at single steps, and without noise they are leapt over.
     looked_at = getattr(system.policy, "release", "request") != "batch"
     step_s = _SECONDS_A_STEP * looked_at if isinstance(system.noise, NoNoise) else _SECONDS_A_NOISY_STEP
     each_s = _SECONDS_A_REQUEST + steps * step_s
-    each_bytes = _BYTES_A_REQUEST + steps * _BYTES_A_STEP * looked_at
+    each_bytes = _BYTES_A_REQUEST + steps * _BYTES_A_STEP * looked_at + _hash_bytes(workload)
     requests, memory = workload.requests, available_bytes()
     most = int(min(_LONGEST_S / each_s, memory / each_bytes))
     if requests > most:
@@ -44,6 +45,27 @@ def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
             f"{requests * each_bytes / 1e9:.3g} GB of memory ({memory / 1e9:.3g} GB are available): "
             f"ask for at most {most}"
         )
+
+
+def _output_tokens(workload: WorkloadSpec) -> float:
+    """Of the mean request: every class counts by its share of the rate."""
+    rates = [each.open.mean_rate for each in workload.classes] or [1.0]
+    return sum(rate * _mean_output(part) for rate, part in zip(rates, workload.parts, strict=True)) / sum(rates)
+
+
+def _mean_output(clients: Clients) -> float:
+    lengths = clients.outputs
+    return min(lengths.mean, lengths.max or math.inf)
+
+
+def _hash_bytes(workload: WorkloadSpec) -> float:
+    """Text of the ids of a session's blocks, in the mean request; a request sees longer sessions than there are."""
+    if not isinstance(workload.arrivals, Sessions):
+        return 0.0
+    assert workload.prompt_tokens is not None  # WorkloadSpec made sure
+    turn_tokens = workload.prompt_tokens.mean + _mean_output(workload)
+    tokens = workload.arrivals.shared_prefix_tokens + (workload.arrivals.mean_before + 1) * turn_tokens
+    return tokens / BLOCK_TOKENS * _BYTES_A_HASH_ID
 
 
 def _most_at_once(workload: WorkloadSpec) -> float:

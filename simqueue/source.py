@@ -1,4 +1,6 @@
-"""When requests come: from a column, or from users who wait for their answers. No clock: a driver says what time it is.
+"""When requests come: from a column, or from users and sessions that wait for answers.
+
+No clock: a driver says what time it is.
 
 Time is in ticks, at the queue. Ids count from 0 in order of arrival.
 """
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
-from simqueue.record import NEVER
+from simqueue.record import NEVER, Requests
 
 # Arrivals since the last question are few: they are looked for among so many before all that are left.
 _NEAR = 32
@@ -104,3 +106,59 @@ class Users:
         due = begin + self._think[self._begun % self._count] + self._there
         heappush(self._coming, (due, self._begun, user))
         self._begun += 1
+
+
+class Sessions:
+    """Conversations: their first turns come when they do, each other one a think time after the answer before it has
+    been heard, or after it is clear that there will be none.
+
+    Ids count in order of arrival, which nobody knows beforehand, so that turns are known by their rows. At one instant
+    first turns come first, then others in the order in which their thinks began.
+
+    Args:
+        requests: holds what each row brings, and the arrivals of first turns at the queue, sorted. As turns come, all
+            of it is put in their order.
+        following: the row of the next turn of each row's session, -1 after the last.
+        think: so many ticks lie before each row's turn; of first ones not looked at.
+        there, back: the way of a request to the queue, and of an answer to its user.
+
+    Attributes:
+        rows: the row of every request that has come.
+    """
+
+    def __init__(
+        self, requests: Requests, following: Sequence[int], think: Sequence[int], there: int = 0, back: int = 0
+    ) -> None:
+        self._following, self._think, self._there, self._back = following, think, there, back
+        self._arrival = requests.arrival
+        self._columns = [(column, column.copy()) for column in requests.columns]
+        first = sorted({*range(requests.count)} - {*following})
+        self._coming = [(self._arrival[row], nth, row) for nth, row in enumerate(first)]
+        self._begun = len(first)
+        self.rows: list[int] = []
+
+    @property
+    def next(self) -> int:
+        """See `Source.next`."""
+        return self._coming[0][0] if self._coming else NEVER
+
+    def take(self, now: int) -> int:
+        """See `Source.take`."""
+        while self.next <= now:
+            self._come(*heappop(self._coming))
+        return len(self.rows)
+
+    def hear(self, request: int, end: int) -> None:
+        """See `Source.hear`."""
+        row = self._following[self.rows[request]]
+        if row >= 0:
+            due = end + self._back + self._think[row] + self._there
+            heappush(self._coming, (due, self._begun, row))
+            self._begun += 1
+
+    def _come(self, due: int, _: int, row: int) -> None:
+        request = len(self.rows)
+        self._arrival[request] = due
+        for column, planned in self._columns:
+            column[request] = planned[row]
+        self.rows.append(row)

@@ -100,7 +100,7 @@ def unknown(place: str, what: str, given: Any, known: Iterable[str]) -> ConfigEr
 def placed(error: SimqueueError, place: str) -> SimqueueError:
     """The same refusal behind its place in the scenario, which is not said twice (``system.policy: policy none: ``)."""
     name = re.escape(place.rsplit(".", 1)[-1])
-    said = re.sub(rf"^((\w+ )?{name}( \w+)?|\w+ lengths): ", "", str(error))
+    said = re.sub(rf"^((\w+ )?{name}( \w+)?|\w+ (lengths|times|count)): ", "", str(error))
     return type(error)(f"{place}: {said}")
 
 

@@ -22,6 +22,11 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
   one instant: whose request has the smaller id), the next lengths to whoever asks next (of those who ask at one
   instant: who began to think first). When all lengths are used up, no more is asked; think times are used from the
   first again.
+* A conversation begins with a turn at its start, whatever the server does; each further turn comes its think time after
+  the whole answer to the one before was heard (``response_path`` after its last token has left). A prompt is everything
+  that was said and answered before and what is said now. Of turns that come at one instant those that begin a
+  conversation are first, then whoever began to think first (of those who hear at one instant: whose request has the
+  smaller id).
 """
 
 from __future__ import annotations
@@ -192,11 +197,36 @@ class ClosedLoop:
     thinks: Sequence[int]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What is said after so many ticks of thought, in tokens, and how long the answer will be."""
+
+    think: int
+    said: int
+    answer: int
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Its first turn comes at ``start``, without thought. ``context`` tokens stand before all that is said."""
+
+    start: int
+    turns: Sequence[Turn]
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """All of them, in order of their starts."""
+
+    all: Sequence[Conversation]
+
+
 Work = list[tuple[Row, int]]  # the rows of one step, each with the tokens that it computes
 
 
 def simulate(
-    requests: Iterable[Request] | ClosedLoop,
+    requests: Iterable[Request] | ClosedLoop | Conversations,
     policy: Policy,
     price: Price,
     overheads: Overheads = Overheads(),
@@ -204,7 +234,7 @@ def simulate(
 ) -> Outcome:
     """Serve all requests with one server; ``noise[n]`` multiplies the price of the n-th step, from 0."""
     model = Model(price, noise, overheads)
-    clients = Users(requests, overheads) if isinstance(requests, ClosedLoop) else Crowd(requests, overheads)
+    clients = clients_of(requests, overheads)
     everyone: list[Row] = []
     waiting: list[Row] = []
     running: list[Row] = []
@@ -332,6 +362,69 @@ class Users:
                     user.waits_for = None
                     user.nth = self.thinks
                     user.until = row.there(-1, self.overheads) + self.think()
+
+
+@dataclass
+class Talk:
+    """A conversation that goes on with its ``turn``-th turn at ``until``, ``nth`` of all to have begun to think, or
+    that waits for an answer."""
+
+    conversation: Conversation
+    until: int
+    nth: int
+    turn: int = 0
+    waits_for: Row | None = None
+
+
+class Talkers:
+    """Clients whose conversations begin when they want to, and go on when they have been answered."""
+
+    def __init__(self, conversations: Conversations, overheads: Overheads) -> None:
+        self.talks = [Talk(each, each.start, nth) for nth, each in enumerate(conversations.all)]
+        self.overheads = overheads
+        self.thinks, self.sent = len(self.talks), 0
+
+    def next_talk(self) -> Talk | None:
+        """Which goes on next, if any does without hearing something."""
+        going_on = [talk for talk in self.talks if talk.waits_for is None and talk.turn < len(talk.conversation.turns)]
+        return min(going_on, key=lambda talk: (talk.until, talk.nth), default=None)
+
+    def next_visible(self) -> int | None:
+        """When the scheduler sees the next request, if one is on its way."""
+        talk = self.next_talk()
+        return None if talk is None else talk.until + self.overheads.request_path
+
+    def send(self) -> Row:
+        """The next request."""
+        talk = self.next_talk()
+        assert talk is not None
+        *before, turn = talk.conversation.turns[: talk.turn + 1]
+        prompt = talk.conversation.context + sum(past.said + past.answer for past in before) + turn.said
+        request = Request(self.sent, talk.until, prompt, turn.answer)
+        self.sent += 1
+        talk.waits_for = Row(request, request.arrival + self.overheads.request_path)
+        return talk.waits_for
+
+    def hear(self, done: list[Row]) -> None:
+        """These answers are whole."""
+        for row in sorted(done, key=lambda row: (row.tokens[-1], row.request.id)):
+            for talk in self.talks:
+                if talk.waits_for is row:
+                    talk.waits_for = None
+                    talk.turn += 1
+                    if talk.turn < len(talk.conversation.turns):
+                        talk.until = row.there(-1, self.overheads) + talk.conversation.turns[talk.turn].think
+                        talk.nth = self.thinks
+                        self.thinks += 1
+
+
+def clients_of(
+    requests: Iterable[Request] | ClosedLoop | Conversations, overheads: Overheads
+) -> Crowd | Users | Talkers:
+    """Whoever sends these."""
+    if isinstance(requests, ClosedLoop):
+        return Users(requests, overheads)
+    return Talkers(requests, overheads) if isinstance(requests, Conversations) else Crowd(requests, overheads)
 
 
 def batch_size(policy: RunToCompletion, waiting: list[Row], now: int, closed: bool) -> int:

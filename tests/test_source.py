@@ -1,14 +1,15 @@
-"""When requests come: columns as they are, and users who wait for their answers."""
+"""When requests come: columns as they are, users and sessions that wait for their answers."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simqueue.record import NEVER
-from simqueue.source import Columns, Users
+from simqueue.record import NEVER, Requests
+from simqueue.source import Columns, Sessions, Users
 
 INSTANTS = st.lists(st.integers(0, 200), max_size=80).map(sorted)
 
@@ -103,3 +104,41 @@ def test_nobody_asks_twice_at_once(think: list[int], people: int, data: st.DataO
             source.hear(request, now)
             waiting.remove(request)
     assert arrival == sorted(arrival)
+
+
+def test_turns_wait_for_answers_and_bring_what_is_theirs() -> None:
+    """Two sessions: rows 0, 2, 3 and rows 1, 4. The second one's second turn overtakes two of the first one's."""
+    arrival, prompt, output = (np.array(column) for column in ([5, 6, 9, 9, 9], [1, 2, 3, 4, 5], [9, 8, 7, 6, 5]))
+    requests = Requests(
+        arrival, prompt, output, None, [90, 80, 70, 60, 50], traits={"client": ["a", "b", "c", "d", "e"]}
+    )
+    source = Sessions(requests, [2, 4, 3, -1, -1], [0, 0, 10, 2, 1], there=1, back=3)
+    assert (source.next, source.take(4), source.take(6)) == (5, 0, 2)
+    # Both wait.
+    assert source.next == NEVER
+    source.hear(1, 20)
+    source.hear(0, 20)
+    assert source.next == 20 + 3 + 1 + 1
+    assert source.take(30) == 3
+    assert source.next == 20 + 3 + 10 + 1
+    source.hear(2, 31)
+    assert source.take(40) == 4
+    source.hear(3, 41)
+    assert (source.take(47), source.next) == (5, NEVER)
+    source.hear(4, 50)
+    assert source.next == NEVER
+    assert source.rows == [0, 1, 4, 2, 3]
+    assert requests.arrival == [5, 6, 25, 34, 47, NEVER]
+    assert (requests.prompt, requests.output) == ([1, 2, 5, 3, 4], [9, 8, 5, 7, 6])
+    assert requests.predicted_output == [90, 80, 50, 70, 60]
+    assert requests.traits["client"] == ["a", "b", "e", "c", "d"]
+
+
+def test_at_one_instant_first_turns_come_first_and_then_who_began_to_think_first() -> None:
+    requests = Requests(np.array([0, 0, 0, 1, 9]), *np.ones((2, 5), np.int64))
+    source = Sessions(requests, [2, 3, -1, -1, -1], [0, 0, 5, 6, 0])
+    source.take(0)
+    source.hear(1, 3)
+    source.hear(0, 4)
+    assert source.take(9) == 5
+    assert source.rows == [0, 1, 4, 3, 2]

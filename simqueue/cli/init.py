@@ -21,7 +21,9 @@ requests = 10_000
 # When requests come. Also: { kind = "constant", rate = 400.0 }, { kind = "gamma", rate = 400.0, cv = 2.0 } (bursty),
 # { kind = "mmpp", rates = [800.0, 0.0], mean_stay_s = [10.0, 10.0] } (on and off),
 # { kind = "varying", points = [[0, 100.0], [60, 800.0]] } (a rate that follows the clock),
-# { kind = "users", users = 64, think_s = { kind = "exponential", mean = 0.5 } } (who wait for their answers), and
+# { kind = "batches", of = { kind = "poisson", rate = 400.0 }, size = 4 } (several at once),
+# { kind = "users", users = 64, think_s = { kind = "exponential", mean = 0.5 } } (who wait for their answers),
+# { kind = "sessions", rate = 80.0, turns = 5, think_s = 2.0 } (conversations whose prompts grow), and
 # { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens or in a public format, in
 # place of everything in this table.
 arrivals = { kind = "poisson", rate = 400.0 }
@@ -30,6 +32,8 @@ arrivals = { kind = "poisson", rate = 400.0 }
 # { kind = "empirical", values = [12, 80, 200] }; each takes min and max.
 prompt_tokens = { kind = "lognormal", mean = 60, cv = 0.66, max = 512 }
 output_tokens = { kind = "geometric", mean = 40, max = 512 }
+# What else is known of each: max_output_tokens = 256, prediction = 0.5 (of the output; a coefficient of variation),
+# patience_s = 10.0. Several classes of clients: [[workload.classes]] in place of all but `requests`.
 
 [system]
 # Who is served when; `simqueue policies` lists them all with their knobs.

@@ -55,7 +55,10 @@ def _workload(plan: Plan) -> str:
             f"outputs {_told(plan, 'workload.output_tokens', workload['output_tokens'])}",
         ]
     )
-    parts.append(f"arrivals {_told(plan, 'workload.arrivals', workload['arrivals'])}")
+    if "classes" in workload:
+        parts.append(f"classes {', '.join(each['name'] for each in workload['classes'])}")
+    else:
+        parts.append(f"arrivals {_told(plan, 'workload.arrivals', workload['arrivals'])}")
     if "requests" in workload and not _swept(plan, "workload.requests"):
         parts.append(f"{workload['requests']:,} requests a cell")
     if run.get("warmup"):
@@ -66,10 +69,9 @@ def _workload(plan: Plan) -> str:
 def _told(plan: Plan, key: str, table: Mapping[str, Any]) -> str:
     if key in plan.keys:
         return _AS_LABELLED
-    hidden = {"kind", *(swept.removeprefix(f"{key}.") for swept in plan.keys)} | (
-        {"rate"} if plan.x == "rate" else set()
-    )
-    knobs = ", ".join(f"{knob} {labels.shown(value)}" for knob, value in table.items() if knob not in hidden)
+    rate = frozenset({"rate"} if plan.x == "rate" else ())
+    hidden = {"kind", *(swept.removeprefix(f"{key}.") for swept in plan.keys)} | rate
+    knobs = ", ".join(f"{knob} {labels.shown(value, rate)}" for knob, value in table.items() if knob not in hidden)
     return f"{table['kind']} ({knobs})" if knobs else str(table["kind"])
 
 

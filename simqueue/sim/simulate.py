@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -53,8 +53,8 @@ def simulate(
     """Run ``workload`` through ``system`` until every request has finished.
 
     Args:
-        workload: what arrives. Of a closed loop `Result.workload` has the arrivals that came of it, and of sessions also
-            the rows in that order.
+        workload: what arrives. Of a closed loop `Result.workload` has the arrivals that came of it, and of sessions
+            also the rows in that order.
         system: policy, cost, noise, overheads.
         seed: of the noise (the workload has its own draws).
         warmup: leave the first so many requests by arrival out of every figure.

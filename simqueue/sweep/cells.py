@@ -160,8 +160,10 @@ def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str
         if RATE in chosen:
             _refuse_users(own["workload"]["arrivals"].get("kind"), RATE, path)
         scenario = scenario_from(own, path)
+        if scenario.cluster is not None:
+            raise ConfigError(f"{path}: [cluster] is for `simqueue simulate` and Python: leave it out of a sweep")
         if load is not None:
-            _refuse_users(own["workload"]["arrivals"]["kind"], LOAD, path)
+            _refuse_users(own["workload"].get("arrivals", {}).get("kind"), LOAD, path)
     except SimqueueError as error:
         raise type(error)(f"{error} (in the sweep's cell {label})") from None
     series = ", ".join(point.entry for point in points if point.entry and point.key != x) or _policy(own, x)
@@ -198,8 +200,9 @@ def _with(table: Mapping[str, Any], key: str, value: Any, path: Path) -> dict[st
 
 
 def _capacity(table: Mapping[str, Any]) -> str:
-    """Saturation depends on the system and on the lengths, in their order, and not on when requests come."""
+    """Saturation depends on the system and on the lengths, in their order, and not on when requests come: but in a
+    trace lengths come with arrivals, and in sessions they add up."""
     workload = dict(table["workload"])
-    if workload["arrivals"]["kind"] != "trace":
-        del workload["arrivals"]
+    if workload.get("arrivals", {}).get("kind") not in ("trace", "sessions"):
+        workload.pop("arrivals", None)
     return json.dumps([workload, table["system"], table.get("run", {}).get("seed")], sort_keys=True)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from simqueue.errors import WorkloadError
 from simqueue.workload.checks import MAX_CV, require_positive, require_within
+from simqueue.workload.counts import Count, draw_counts, mean_count, require_count
 from simqueue.workload.mmpp import MMPP
+from simqueue.workload.sessions import Sessions
 from simqueue.workload.streams import Streams
 from simqueue.workload.users import Users
 from simqueue.workload.varying import Sinusoidal, Varying
@@ -100,19 +102,61 @@ class Gamma(_Renewal, frozen=True, tag="gamma"):
         return rng.standard_gamma(self.shape, requests) / self.shape
 
 
+Single = Constant | Poisson | Gamma | Varying | Sinusoidal | MMPP
+
+
+class Batches(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="batches"
+):
+    """Several requests at one instant: ``size`` of them, a number or geometric, at each arrival of the process ``of``.
+
+    The rate of ``of`` is that of the requests: the batches themselves are ``size`` times as rare.
+    """
+
+    of: Single
+    size: Count
+
+    def __post_init__(self) -> None:
+        require_count("batches arrivals", "size", self.size, "give how many requests come at once")
+
+    @property
+    def mean_rate(self) -> float:
+        """Mean requests per second."""
+        return self.of.mean_rate
+
+    def times(self, requests: int, streams: Streams) -> NDArray[np.float64]:
+        """The first ``requests`` arrival times in seconds; the last batch may be cut."""
+        sizes = np.minimum(draw_counts(self.size, requests, streams.sizes), requests)
+        batches = int(np.searchsorted(np.cumsum(sizes), requests)) + 1
+        return np.repeat(self._instants.times(batches, streams), sizes[:batches])[:requests]
+
+    def scaled(self, factor: float) -> Self:
+        """The same batches at ``factor`` times the rate."""
+        return msgspec.structs.replace(self, of=self.of.scaled(factor))
+
+    def rescale(self, arrival_s: NDArray[np.float64], factor: float, streams: Streams) -> NDArray[np.float64]:
+        """What ``arrival_s``, drawn from this process, would be at ``factor`` times its rate."""
+        return self._instants.rescale(arrival_s, factor, streams)
+
+    @property
+    def _instants(self) -> Single:
+        return self.of.scaled(1 / mean_count(self.size))
+
+
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="trace"):
     """Recorded arrivals and lengths, from a plain or ``.gz`` file.
 
     ``format`` is ``"csv"`` (``arrival_s,prompt_tokens,output_tokens[,more]``) or that of a public trace,
     ``"azure"``, ``"burstgpt"`` or ``"mooncake"``, with the rules of docs/workloads.md; ``"auto"`` tells by the
     first line. ``overlong`` says what becomes of a row longer than the model's context: ``"error"``, ``"drop"``
-    (left out) or ``"clip"`` (the output kept, the prompt cut). A relative path starts from the scenario file's
-    folder.
+    (left out) or ``"clip"`` (the output kept, the prompt cut). At ``speed`` 2 all gaps are half as long. A relative
+    path starts from the scenario file's folder.
     """
 
     path: str
     overlong: Overlong = "error"
     format: Format = "auto"
+    speed: float = 1.0
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
@@ -120,6 +164,7 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if self.format not in get_args(Format):
             known = ", ".join(get_args(Format))
             raise WorkloadError(f"trace arrivals: format = {self.format!r} is unknown; there are {known}")
+        require_positive("trace arrivals", "speed", self.speed, "give how many times as fast to replay it")
 
     @property
     def mean_rate(self) -> None:
@@ -127,7 +172,8 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return None
 
 
-Arrivals = Constant | Poisson | Gamma | Varying | Sinusoidal | MMPP | Trace | Users
+Open = Single | Batches
+Arrivals = Open | Trace | Users | Sessions
 
 
 def require_overlong(what: str, rule: str) -> None:

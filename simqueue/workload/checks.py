@@ -40,8 +40,9 @@ def require_whole(what: str, key: str, value: int, remedy: str, at_least: int = 
         raise WorkloadError(f"{what}: {key} = {value!r} is not a whole number from {at_least} to {at_most}; {remedy}")
 
 
-def refuse_if_too_many(requests: int) -> None:
-    """Refuse a request count whose columns and results (about 200 bytes a request) would not fit the memory.
+def refuse_if_too_many(requests: int, what: str = "requests") -> None:
+    """Refuse a count of requests whose columns and results (about 200 bytes each) would not fit the memory; ``what``
+    names it.
 
     Raises:
         WorkloadError: with the estimate, what is available, and how many would fit.
@@ -49,7 +50,7 @@ def refuse_if_too_many(requests: int) -> None:
     needed, available = requests * _BYTES_A_REQUEST, available_bytes()
     if needed > available:
         raise WorkloadError(
-            f"requests = {requests} would take about {needed / 1e9:.3g} GB of memory and "
+            f"{what} = {requests} would take about {needed / 1e9:.3g} GB of memory and "
             f"{available / 1e9:.3g} GB are available; ask for at most {available // _BYTES_A_REQUEST}"
         )
 

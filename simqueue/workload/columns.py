@@ -13,6 +13,7 @@ from simqueue.workload.checks import MAX_TOKENS
 
 REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
 TOKEN_COLUMNS = ("prompt_tokens", "output_tokens", "max_output_tokens", "predicted_output_tokens")
+SECONDS_COLUMNS = ("patience_s", "ttft_slo_s", "tpot_slo_s")
 ARRIVAL_RULE = "arrivals are finite seconds, not negative"
 ORDER_RULE = "it comes before the arrival above it; sort the rows by arrival_s"
 TOKEN_RULE = f"give a whole number of tokens from 1 to {MAX_TOKENS}"
@@ -29,7 +30,8 @@ def frozen(array: Column) -> Column:
 def checked(columns: Mapping[str, ArrayLike]) -> dict[str, Column]:
     """Immutable columns of one length; a caller's own writeable arrays are copied.
 
-    ``arrival_s`` becomes float64; columns of tokens int64; any other column int64, float64, bool or text (an
+    ``arrival_s`` becomes float64; columns of tokens and ``priority`` int64; ``patience_s``, ``ttft_slo_s`` and
+    ``tpot_slo_s`` float64 above 0, infinite where there is no limit; any other column int64, float64, bool or text (an
     object array of str), which files hold exactly.
 
     Raises:
@@ -50,6 +52,10 @@ def _typed(name: str, array: Column) -> Column:
         typed: Column = _numbers(name, array).astype(np.float64, copy=False)
     elif name in TOKEN_COLUMNS:
         typed = _tokens(name, _numbers(name, array))
+    elif name in SECONDS_COLUMNS:
+        typed = _seconds(name, _numbers(name, array))
+    elif name == "priority":
+        typed = _whole(name, _numbers(name, array))
     else:
         typed = _anything(name, array)
     return frozen(typed.copy() if typed is array and array.flags.writeable else typed)
@@ -63,6 +69,17 @@ def _numbers(name: str, array: Column) -> Column:
 
 def _tokens(name: str, array: Column) -> NDArray[np.int64]:
     _refuse(name, array, ~((array >= 1) & (array <= MAX_TOKENS) & (array == np.rint(array))), TOKEN_RULE)
+    return array.astype(np.int64, copy=False)
+
+
+def _seconds(name: str, array: Column) -> NDArray[np.float64]:
+    _refuse(name, array, ~(array > 0), "give seconds above 0, infinite for no limit")
+    return array.astype(np.float64, copy=False)
+
+
+def _whole(name: str, array: Column) -> NDArray[np.int64]:
+    whole = (array == np.rint(array)) & (np.abs(array) < 2**53)
+    _refuse(name, array, ~whole, "give a whole number; a smaller one is more urgent")
     return array.astype(np.int64, copy=False)
 
 

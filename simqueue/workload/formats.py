@@ -25,6 +25,9 @@ from simqueue.workload.trace import NUMBER, WHOLE, check_width, explained, opene
 if TYPE_CHECKING:
     import pyarrow
 
+MOONCAKE_BLOCK_TOKENS = 512
+"""Tokens of the block that one of ``hash_ids`` stands for. Source: the traces' page, github.com/kvcache-ai/Mooncake."""
+
 _MOST_SECONDS = 9 * 10**11
 _ZONE = re.compile(r"(Z|[+-][0-9]{2}:?[0-9]{2})$")
 _TOKEN_RULE = f"give a whole number of tokens from 0 to {MAX_TOKENS}"

@@ -22,10 +22,20 @@ class Streams(NamedTuple):
     outputs: Generator
     thinks: Generator
     stamps: Generator
+    sizes: Generator
+    turns: Generator
+    predictions: Generator
+    patiences: Generator
 
 
-def streams(seed: int) -> Streams:
-    """Fresh streams for ``seed``, a whole number from 0 to 2**63 - 1."""
+# Keeps the children of a part apart from those above.
+_PART = 1 << 17
+
+
+def streams(seed: int, part: str | None = None) -> Streams:
+    """Fresh streams for ``seed``, a whole number from 0 to 2**63 - 1; those of a part of the workload, such as a class
+    of clients, follow from its name."""
     require_whole("workload", "seed", seed, "choose another seed", at_least=0, at_most=2**63 - 1)
-    children = SeedSequence(seed).spawn(len(Streams._fields))
+    key = () if part is None else (_PART, *part.encode())
+    children = SeedSequence(seed, spawn_key=key).spawn(len(Streams._fields))
     return Streams(*(Generator(PCG64(child)) for child in children))

@@ -20,10 +20,18 @@ class _Think(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     @property
     def _name(self) -> str:
-        return f"{self.__struct_config__.tag} think_s"
+        return f"{self.__struct_config__.tag} times"
 
     def draw(self, count: int, rng: Generator) -> NDArray[np.float64]:
         """``count`` think times."""
+        raise NotImplementedError
+
+    def rest(self, count: int, rng: Generator) -> NDArray[np.float64]:
+        """What is left of ``count`` thinks that are under way at one instant: a uniform share of one that was met in
+        proportion to its length. Source: Cox, Renewal Theory (1962), section 5.4."""
+        return rng.random(count) * self._met(count, rng)
+
+    def _met(self, count: int, rng: Generator) -> NDArray[np.float64]:
         raise NotImplementedError
 
 
@@ -43,6 +51,8 @@ class FixedThink(_Think, frozen=True, tag="fixed"):
     def draw(self, count: int, rng: Generator) -> NDArray[np.float64]:
         return np.full(count, float(self.value))
 
+    _met = draw
+
 
 class ExponentialThink(_Think, frozen=True, tag="exponential"):
     """Exponential with this ``mean`` in seconds."""
@@ -54,6 +64,9 @@ class ExponentialThink(_Think, frozen=True, tag="exponential"):
 
     def draw(self, count: int, rng: Generator) -> NDArray[np.float64]:
         return rng.standard_exponential(count) * self.mean
+
+    def _met(self, count: int, rng: Generator) -> NDArray[np.float64]:
+        return rng.standard_gamma(2.0, count) * self.mean
 
 
 class LognormalThink(_Think, frozen=True, tag="lognormal"):
@@ -73,8 +86,23 @@ class LognormalThink(_Think, frozen=True, tag="lognormal"):
         variance = math.log1p(self.cv**2)
         return rng.lognormal(math.log(self.mean) - variance / 2, math.sqrt(variance), count)
 
+    def _met(self, count: int, rng: Generator) -> NDArray[np.float64]:
+        variance = math.log1p(self.cv**2)
+        return rng.lognormal(math.log(self.mean) + variance / 2, math.sqrt(variance), count)
+
 
 Think = FixedThink | ExponentialThink | LognormalThink
+
+
+def require_think(what: str, key: str, seconds: float | Think) -> None:
+    """Refuse everything but seconds, 0 or more, or a distribution of such."""
+    if not isinstance(seconds, _Think):
+        require_within(what, key, seconds, 0, _LONGEST_S, "give seconds")
+
+
+def think_of(seconds: float | Think) -> Think:
+    """A distribution as it is; of a number, that which is always so many seconds."""
+    return seconds if isinstance(seconds, _Think) else FixedThink(seconds)
 
 
 class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="users"):
@@ -94,13 +122,12 @@ class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def __post_init__(self) -> None:
         require_whole("users arrivals", "users", self.users, "give how many there are")
-        if not isinstance(self.think_s, _Think):
-            require_within("users arrivals", "think_s", self.think_s, 0, _LONGEST_S, "give seconds")
+        require_think("users arrivals", "think_s", self.think_s)
 
     @property
     def think(self) -> Think:
         """The distribution of the think times."""
-        return self.think_s if isinstance(self.think_s, _Think) else FixedThink(self.think_s)
+        return think_of(self.think_s)
 
     @property
     def mean_rate(self) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simqueue.errors import WorkloadError
-from simqueue.workload import files
-from simqueue.workload.arrivals import Trace, require_overlong
-from simqueue.workload.checks import refuse_if_too_many, require_positive, require_whole
+from simqueue.workload import files, superposition
+from simqueue.workload.arrivals import Open, Overlong, require_overlong
+from simqueue.workload.checks import require_positive, require_whole
 from simqueue.workload.columns import REQUIRED, Column, checked, frozen
-from simqueue.workload.formats import read_recorded
+from simqueue.workload.conversations import conversations
+from simqueue.workload.sessions import Sessions
 from simqueue.workload.spec import WorkloadSpec
 from simqueue.workload.streams import streams
-from simqueue.workload.users import Users
 
 _MADE_BY_HAND: Mapping[str, Any] = {
     "spec": None,
@@ -29,6 +29,8 @@ _MADE_BY_HAND: Mapping[str, Any] = {
     "requests": None,
     "rate": None,
     "users": None,
+    "sessions": False,
+    "hash_block_tokens": None,
     "stretch": 1.0,
     "prompt_clipped_share": 0.0,
     "output_clipped_share": 0.0,
@@ -44,18 +46,24 @@ class Workload:
     """One row per request, in order of arrival; the row is the request's id. No column can be written to.
 
     Attributes:
-        arrival_s: float64 ``(requests,)``, seconds, sorted. In a closed loop zeros, until a run has found them out.
+        arrival_s: float64 ``(requests,)``, seconds, sorted. In a closed loop zeros, until a run has found them out; of
+            sessions as if every answer came at once, until then.
         prompt_tokens: int64 ``(requests,)``, at least 1.
         output_tokens: int64 ``(requests,)``, at least 1.
         extra: further columns by name: int64, float64, bool or text. ``max_output_tokens`` and
-            ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1. A closed loop has
-            ``think_s``, float64: the think times in the order in which they begin.
+            ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1. ``patience_s``,
+            float64, is how long a client waits for its first token, inf if it never gives up. Of classes there are
+            ``client`` (a name), ``priority`` (int64, smaller is more urgent), ``ttft_slo_s`` and ``tpot_slo_s``
+            (float64, inf for no promise). A closed loop has ``think_s``, float64: the think times in the order in which
+            they begin. Sessions have ``session`` and ``turn``, int64 from 0, and ``think_s``, before each turn.
+            ``hash_ids``, text, are ids of blocks of ``meta["hash_block_tokens"]`` tokens, with a space between them.
         meta: what made it, in JSON's types: ``spec`` (the ``[workload]`` table) and ``seed``, none if it was
             made from columns; ``requests`` as made; ``rate``, the nominal mean rate where the spec has one;
-            ``users``, how many there are in a closed loop, none otherwise;
+            ``users``, how many there are in a closed loop, none otherwise; ``sessions``, whether turns wait for
+            answers; ``hash_block_tokens``, the size of the blocks of ``hash_ids``;
             ``stretch``, by how much the time of a trace or of columns was stretched; ``prompt_clipped_share``
-            and ``output_clipped_share``, the share of draws that ``min`` or ``max`` changed; and of
-            ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
+            and ``output_clipped_share``, the share of draws that ``min``, ``max`` or ``max_output_tokens`` changed; and
+            of ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
             ``clipped``.
     """
 
@@ -108,10 +116,10 @@ class Workload:
         CSV holds every value exactly, but neither meta nor types: text that reads as numbers becomes numbers.
 
         Raises:
-            WorkloadError: the name ends in something else, or CSV is to hold a closed loop.
+            WorkloadError: the name ends in something else, or CSV is to hold a closed loop or sessions.
             OutputError: the place cannot be written.
         """
-        if self.closed_loop and Path(path).suffix != ".parquet":
+        if self.waits and Path(path).suffix != ".parquet":
             raise WorkloadError(f"{path}: CSV cannot say that users wait for their answers; save as .parquet")
         files.write(self.columns, self.meta, Path(path))
 
@@ -127,11 +135,29 @@ class Workload:
         return self.meta["users"] is not None
 
     @property
+    def sessions(self) -> bool:
+        """Whether turns of sessions wait for the answers before (`simqueue.workload.Sessions`): every run finds out
+        anew when they come, and in which order. When sessions start is known."""
+        return bool(self.meta["sessions"])
+
+    @property
+    def waits(self) -> bool:
+        """Whether arrivals depend on answers: a closed loop, or sessions."""
+        return self.closed_loop or self.sessions
+
+    @property
+    def overlong(self) -> Overlong:
+        """What its spec says of requests longer than the model's context (see `fit_context`). Of sessions always
+        ``"drop"``: later prompts of a session are longer still, so that the conversation ends there."""
+        arrivals = (self.meta["spec"] or {}).get("arrivals", {})
+        return "drop" if self.sessions else arrivals.get("overlong", "error")
+
+    @property
     def rate(self) -> float:
         """Mean requests per second.
 
-        Of generated arrivals the nominal rate of their process (times the share kept, after rows were
-        dropped); of a trace or of columns the rate at their own span, ``(requests - 1) / (last - first
+        Of generated arrivals the nominal rate of their process, of sessions that of their turns (times the share kept,
+        after rows were dropped); of a trace or of columns the rate at their own span, ``(requests - 1) / (last - first
         arrival)``: infinite where all come at one instant, and nan for a single request. Of a closed loop the
         rate that a run has found out, and nan before.
         """
@@ -143,7 +169,9 @@ class Workload:
         return (len(self) - 1) / span_s if span_s > 0 else math.nan if self.closed_loop else math.inf
 
     def at_rate(self, rate: float) -> Workload:
-        """The same draws at another mean rate: time stretched; of an MMPP the rates scaled, the stays kept.
+        """The same draws at another mean rate: time stretched; of an MMPP the rates scaled, the stays kept. Of several
+        classes every rate is scaled alike; where not all are stretched, their requests come in another order. Sessions
+        are made anew, for with more of them a second more are under way; think times are what they were.
 
         Times agree with those made at that rate in the first place up to rounding (a few parts in 1e16). A
         workload that was read from CSV no longer knows its process, and is stretched.
@@ -165,9 +193,13 @@ class Workload:
             return self
         return self._stretched(factor) if self.meta["rate"] is None else self._rescaled(factor, rate)
 
-    def realised(self, arrival_s: NDArray[np.float64]) -> Workload:
-        """A closed loop with the arrivals that a run has found out, in seconds, in order."""
-        return replace(self, arrival_s=frozen(arrival_s))
+    def realised(self, arrival_s: NDArray[np.float64], rows: ArrayLike | None = None) -> Workload:
+        """A closed loop, or sessions, with the arrivals that a run has found out, in seconds, in order; ``rows`` are
+        those of this workload in the order in which they came, where that is another."""
+        if rows is None:
+            return replace(self, arrival_s=frozen(arrival_s))
+        columns = {name: frozen(column[np.asarray(rows)]) for name, column in self.columns.items()}
+        return self.of({**columns, "arrival_s": frozen(arrival_s)}, self.meta)
 
     def fit_context(self, max_context: int, overlong: str) -> Workload:
         """The workload with prompt + output of every request at most ``max_context`` tokens.
@@ -178,9 +210,11 @@ class Workload:
 
         Raises:
             WorkloadError: under ``"error"`` the first request that is too long; under ``"drop"`` if none is
-            left.
+            left; under ``"clip"`` if the prompts are what sessions have said.
         """
         require_overlong("fit_context", overlong)
+        if self.sessions and overlong == "clip":
+            raise WorkloadError("fit_context: 'clip' would cut what sessions have said; 'drop' ends them there")
         require_whole("fit_context", "max_context", max_context, "a request has at least two tokens", at_least=2)
         over = self.prompt_tokens + self.output_tokens > max_context
         meta = dict(self.meta) | {"max_context": max_context, "overlong": overlong}
@@ -207,6 +241,7 @@ class Workload:
 
     def __repr__(self) -> str:
         source = f"from {self.meta['users']} users" if self.closed_loop else f"at {self.rate:.6g}/s"
+        source += " in sessions" if self.sessions else ""
         return f"<Workload of {len(self)} requests {source}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -219,12 +254,29 @@ class Workload:
         return replace(self, arrival_s=frozen(self.arrival_s / factor), meta=meta)
 
     def _rescaled(self, factor: float, rate: float) -> Workload:
-        spec = msgspec.convert(self.meta["spec"], WorkloadSpec)
-        assert not isinstance(spec.arrivals, Trace | Users)  # which have no nominal rate
-        arrival_s = spec.arrivals.rescale(self.arrival_s, factor, streams(self.meta["seed"]))
-        scaled = msgspec.structs.replace(spec, arrivals=spec.arrivals.scaled(factor))
-        meta = dict(self.meta) | {"spec": _plain(scaled), "rate": float(rate)}
-        return replace(self, arrival_s=frozen(arrival_s), meta=meta)
+        spec, seed = msgspec.convert(self.meta["spec"], WorkloadSpec), self.meta["seed"]
+        if isinstance(spec.arrivals, Sessions):
+            return self._other_sessions(spec.scaled(factor), rate)
+        if spec.classes:
+            arrival_s = superposition.rescaled(spec.classes, self.columns, factor, seed)
+        else:
+            assert isinstance(spec.arrivals, Open)  # the others have no nominal rate
+            arrival_s = spec.arrivals.rescale(self.arrival_s, factor, streams(seed))
+        order = np.argsort(arrival_s, kind="stable")
+        return replace(
+            self.realised(arrival_s[order], order),
+            meta={**self.meta, "spec": plain(spec.scaled(factor)), "rate": float(rate)},
+        )
+
+    def _other_sessions(self, spec: WorkloadSpec, rate: float) -> Workload:
+        assert isinstance(spec.arrivals, Sessions)
+        meta = dict(self.meta) | {"spec": plain(spec), "dropped": 0}
+        columns, shares = conversations(spec.arrivals, spec, meta["requests"], meta["seed"])
+        made = self.of(columns, meta | shares)
+        if meta["max_context"] is not None:
+            made = made.fit_context(meta["max_context"], meta["overlong"])
+        made = made.head(min(len(made), len(self)))
+        return replace(made, meta={**made.meta, "rate": float(rate)})
 
     def _rows(self, kept: slice | NDArray[np.bool_], meta: dict[str, Any]) -> Workload:
         columns = {name: frozen(column[kept]) for name, column in self.columns.items()}
@@ -255,58 +307,7 @@ class Workload:
         )
 
 
-def make_workload(spec: WorkloadSpec, seed: int, base: Path | None = None) -> Workload:
-    """Make the columns that ``spec`` describes.
-
-    Args:
-        spec: the ``[workload]`` table.
-        seed: of every draw; arrivals, prompts, outputs, think times and the spreading of a trace's coarse stamps
-        have streams of their own.
-        base: the folder that a trace's relative path starts from (the scenario file's); the current one if
-        not given.
-
-    Warns:
-        TraceWarning: what was changed in a public trace.
-
-    Raises:
-        WorkloadError: the trace cannot be used or is too short, or the columns would not fit the memory.
-    """
-    if isinstance(spec.arrivals, Trace):
-        return _from_trace(spec, spec.arrivals, seed, (base or Path()) / spec.arrivals.path)
-    assert spec.requests is not None  # WorkloadSpec made sure, and of the lengths too
-    assert spec.prompt_tokens is not None
-    assert spec.output_tokens is not None
-    refuse_if_too_many(spec.requests)
-    rng = streams(seed)
-    prompts = spec.prompt_tokens.draw(spec.requests, rng.prompts)
-    outputs = spec.output_tokens.draw(spec.requests, rng.outputs)
-    meta = _meta(spec, seed) | {
-        "rate": spec.arrivals.mean_rate,
-        "prompt_clipped_share": prompts.clipped_share,
-        "output_clipped_share": outputs.clipped_share,
-    }
-    arrival_s = spec.arrivals.times(spec.requests, rng)
-    extra = {}
-    if isinstance(spec.arrivals, Users):
-        meta["users"] = spec.arrivals.users
-        extra["think_s"] = frozen(spec.arrivals.thinks(spec.requests, rng))
-    return Workload(frozen(arrival_s), frozen(prompts.tokens), frozen(outputs.tokens), extra, meta)
-
-
-def _from_trace(spec: WorkloadSpec, trace: Trace, seed: int, path: Path) -> Workload:
-    columns = read_recorded(path, trace.format, streams(seed).stamps)
-    rows = len(columns["arrival_s"])
-    wanted = rows if spec.requests is None else spec.requests
-    if wanted > rows:
-        raise WorkloadError(f"workload: requests = {wanted}, but {path} has {rows} rows; ask for at most {rows}")
-    return Workload.of({name: column[:wanted] for name, column in columns.items()}, _meta(spec, seed))
-
-
-def _meta(spec: WorkloadSpec, seed: int) -> dict[str, Any]:
-    return {"spec": _plain(spec), "seed": seed}
-
-
-def _plain(spec: WorkloadSpec) -> Any:
+def plain(spec: WorkloadSpec) -> Any:
     """In JSON's types, so that what is read from a file is the same."""
     return msgspec.json.decode(msgspec.json.encode(spec))
 

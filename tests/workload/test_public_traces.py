@@ -76,6 +76,7 @@ def test_burstgpt_without_its_failures(tmp_path, header, row):
 def test_mooncake_keeps_its_blocks_as_text(tmp_path):
     rows = [(0, 6758, 500, [0, 1, 2]), (40, 7322, 490, [0, 14]), (277.5, 9, 3, [])]
     workload = load(write(tmp_path / "t.jsonl.gz", mooncake(rows) + "\n"))
+    assert workload.meta["hash_block_tokens"] == 512
     expected = Workload.from_columns([0, 0.04, 0.2775], [6758, 7322, 9], [500, 490, 3], hash_ids=["0 1 2", "0 14", ""])
     assert workload == expected
     for suffix in ("parquet", "csv"):

@@ -145,10 +145,10 @@ def test_what_a_closed_loop_cannot_do_is_refused(tmp_path: Path) -> None:
         (lambda: Users(2, math.inf), "think_s = inf"),
         (lambda: Users(2, True), "think_s = True"),
         (lambda: Users(2, "long"), "think_s = 'long'"),  # type: ignore[arg-type]
-        (lambda: FixedThink(-0.1), "fixed think_s: value = -0.1 is not a number from 0"),
-        (lambda: ExponentialThink(0.0), "exponential think_s: mean = 0.0 is not a positive, finite number"),
-        (lambda: LognormalThink(1.0, -1.0), "lognormal think_s: cv = -1.0"),
-        (lambda: LognormalThink(math.inf, 1.0), "lognormal think_s: mean = inf"),
+        (lambda: FixedThink(-0.1), "fixed times: value = -0.1 is not a number from 0"),
+        (lambda: ExponentialThink(0.0), "exponential times: mean = 0.0 is not a positive, finite number"),
+        (lambda: LognormalThink(1.0, -1.0), "lognormal times: cv = -1.0"),
+        (lambda: LognormalThink(math.inf, 1.0), "lognormal times: mean = inf"),
         (lambda: spec(Users(101)), "users = 101 are more than requests = 100, so that not all would send one; ask"),
     ],
 )
