@@ -125,9 +125,13 @@ class _Watched:
 
     def decide(self, view: View) -> Step | Wait:
         """Pass the question on, and look at the answer."""
-        seen = (view.now, view.waiting, view.running, tuple(view.prefilling.items()), view.closed, *view.queue())
+        seen: tuple[object, ...] = (view.now, view.waiting, view.running, tuple(view.prefilling.items()), view.closed)
+        shown = _ShownPaged(view) if self.paged else _Shown(view)
+        if isinstance(shown, _ShownPaged):
+            seen += (shown.clock, shown.free_blocks, *((i, shown.emitted(i)) for i in shown.seats))
+        seen += (*view.queue(),)
         try:
-            decision = self._decider.decide(_ShownPaged(view) if self.paged else _Shown(view))
+            decision = self._decider.decide(shown)
         except InvariantError:
             raise
         except Exception as error:
@@ -260,6 +264,13 @@ class _ShownPaged(_Shown):
     @property
     def block_size(self) -> int:
         return self._view.block_size
+
+    @property
+    def clock(self) -> int:
+        return self._view.clock
+
+    def most_tokens(self, request: int) -> int:
+        return self._view.most_tokens(request)
 
     @property
     def growth(self) -> int:

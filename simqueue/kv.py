@@ -7,9 +7,9 @@ from typing import Literal
 
 from simqueue.errors import InvariantError
 
-Reserve = Literal["computed", "prompt", "max_output"]
-"""What a request holds blocks for: the tokens computed so far, its whole prompt as soon as it is admitted, or prompt
-and maximum output from the start."""
+Reserve = Literal["computed", "prompt", "max_cached", "max_output"]
+"""What a request holds blocks for: the tokens computed so far; its whole prompt as soon as it is admitted; from the
+start prompt and maximum output, less the last token, which is never fed back, or with it."""
 
 Preemption = Literal["recompute", "swap", "keep"]
 """What becomes of the cache of a preempted request: it is dropped and computed again, it goes to the host's memory and

@@ -43,7 +43,8 @@ class PagedEngine(Waiting):
         super().__init__(requests)
         self._decide = policy.decider(grid).decide
         self._reserve: Reserve = getattr(policy, "reserve", "computed")
-        self._fits: Callable[[int, int], bool] = getattr(policy, "fits", lambda most, total: True)
+        self._reserves = self._reserve in ("max_cached", "max_output")
+        self._fits: Callable[[PagedEngine, int, int], bool] = getattr(policy, "fits", lambda view, request, most: True)
         self._headroom: int = getattr(policy, "headroom", 0)
         self._preemption: Preemption = getattr(policy, "preemption", "recompute")
         self._blocks = blocks
@@ -99,6 +100,16 @@ class PagedEngine(Waiting):
     def block_size(self) -> int:
         """Tokens in a block."""
         return self._blocks.size
+
+    @property
+    def clock(self) -> int:
+        """Steps so far in which those who decode went on."""
+        return self._clock
+
+    def most_tokens(self, request: int) -> int:
+        """Prompt and output together at most: by what the request asks for, or by the model's context."""
+        most = self.max_output_tokens(request)
+        return self._most_context if most is None else self._prompt[request] + most
 
     @property
     def growth(self) -> int:
@@ -174,7 +185,7 @@ class PagedEngine(Waiting):
         blocks = self._blocks
         for i in range(begin, tail):
             most = blocks.of(max(self._reserved(i, self._prompt[i], self._prompt[i]), self._full(i)))
-            if most > blocks.total or not self._fits(most, blocks.total):
+            if most > blocks.total or not self._fits(self, i, most):
                 self._reject(i)
 
     def cancel(self, request: int, now: int) -> None:
@@ -283,7 +294,7 @@ class PagedEngine(Waiting):
             self._sit(i, first + self._output[i] - self._emitted.get(i, 0) - 1)
         # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
         leaps = decision.lasts == "change" and decode and not (self.prefilling or held or decision.skip)
-        steps = self._lasting() if leaps else 1
+        steps = self._lasting(decision.at_most) if leaps else 1
         paused = 0 if decode else self._decoding
         return Work(
             rows, 0, context, longest, len(chunks), new_tokens, held, widest, steps, paused=paused, moved=self._moved
@@ -321,19 +332,20 @@ class PagedEngine(Waiting):
                 self.prefilling[request] = left - tokens
         return done, new_tokens, held, widest
 
-    def _lasting(self) -> int:
+    def _lasting(self, at_most: int | None) -> int:
         """How many steps the decision holds, the first included: until somebody has all tokens, or blocks run out."""
         heap, seats = self._finishing, self._seats
         while seats.get(heap[0] & _ID_MASK) != heap[0] >> _ID_BITS:
             heappop(heap)
         steps = (heap[0] >> _ID_BITS) - self._clock
+        steps = steps if at_most is None else min(steps, at_most)
         return 1 + self._blocks.lasting(self._clock + 1, steps - 1, self._growth + self._headroom)
 
     def _sit(self, request: int, end: int) -> None:
         """It decodes until the clock shows ``end``."""
         self._seats[request] = end
         heappush(self._finishing, end << _ID_BITS | request)
-        if self._reserve != "max_output":
+        if not self._reserves:
             self._held.pop(request, None)
             self._blocks.join(end, self._full(request))
 
@@ -386,8 +398,7 @@ class PagedEngine(Waiting):
             return computed
         if self._reserve == "prompt":
             return known
-        most = self.max_output_tokens(request)
-        return max(known, self._prompt[request] + most if most is not None else self._most_context)
+        return max(known, self.most_tokens(request) - (self._reserve == "max_cached"))
 
     # Blocks of a request.
 

@@ -27,6 +27,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
         resume: preempted requests whose cache is still there, or comes back from the host, and that decode again.
         skip: of those that decode, who does not go on in this step and keeps its seat.
         decode: False: of those that decode, nobody goes on in this step, which only prefills.
+        at_most: so many steps, where it would hold longer.
         lasts: how long the decision holds. ``"step"``: ask again after this step. ``"change"``: plain decoding would
             follow until a request arrives or finishes, or memory is short. ``"batch"``: these rows run to completion
             whatever arrives.
@@ -38,6 +39,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     resume: tuple[int, ...] = ()
     skip: tuple[int, ...] = ()
     decode: bool = True
+    at_most: int | None = None
     lasts: Lasts = "change"
 
 

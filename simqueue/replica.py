@@ -27,7 +27,7 @@ def core(
     if not is_paged(system):
         return Engine(system.policy, requests, grid, track_extremes=track_extremes)
     longest = longest_context(system)
-    if getattr(system.policy, "reserve", "computed") == "max_output" and not longest and requests.max_output is None:
+    if getattr(system.policy, "reserve", "computed").startswith("max") and not longest and requests.max_output is None:
         raise ConfigError(
             "policy: it reserves blocks for the maximum output of a request, which the workload does not say: give "
             "workload.max_output_tokens, or system.max_context_tokens"
@@ -49,6 +49,11 @@ def is_paged(system: System) -> bool:
         raise ConfigError(
             "memory: the policy does not look at it: take one that does (vllm, sarathi, orca, sglang, tgi, "
             "tensorrt-llm), or leave memory out"
+        )
+    if system.memory is not None and system.memory.prefix_caching and not getattr(system.policy, "prefixes", False):
+        raise ConfigError(
+            "memory: prefix_caching = true, but what the policy models has no prefix cache: take one that has (vllm, "
+            "sglang, tensorrt-llm), or leave prefix_caching out"
         )
     return paged
 

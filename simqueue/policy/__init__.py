@@ -12,14 +12,17 @@ from simqueue.policy.none import NoBatching
 from simqueue.policy.orca import Orca
 from simqueue.policy.ray_serve import RayServe
 from simqueue.policy.sarathi import Sarathi
+from simqueue.policy.sglang import Sglang
 from simqueue.policy.static import Static
+from simqueue.policy.tensorrt_llm import TensorrtLlm
+from simqueue.policy.tgi import Tgi
 from simqueue.policy.triton import Triton
 from simqueue.policy.vllm import Vllm
 
 SHIPPED = (
     *(NoBatching, Static, Dynamic, Continuous),
     *(FasterTransformer, Triton, Mosec, LitServe, RayServe, BentoML, Clipper),
-    *(Vllm, Sarathi, Orca),
+    *(Vllm, Sarathi, Orca, Sglang, Tgi, TensorrtLlm),
 )
 
 __all__ = [
@@ -38,7 +41,10 @@ __all__ = [
     "PagedView",
     "RayServe",
     "Sarathi",
+    "Sglang",
     "Static",
+    "TensorrtLlm",
+    "Tgi",
     "Triton",
     "View",
     "Vllm",

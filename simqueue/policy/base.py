@@ -88,6 +88,13 @@ class PagedView(View, Protocol):
         """Tokens in a block."""
 
     @property
+    def clock(self) -> int:
+        """Steps so far in which those who decode went on."""
+
+    def most_tokens(self, request: int) -> int:
+        """Prompt and output together at most: by what the request asks for, or by the model's context."""
+
+    @property
     def growth(self) -> int:
         """Blocks that those who decode take in the next step."""
 
@@ -130,8 +137,9 @@ class BatchingPolicy(Protocol):
     ``paged`` (False unless given) says that it looks at memory or preempts: it is shown a `PagedView`. Then ``reserve``
     (`simqueue.kv.Reserve`, ``"computed"`` unless given) says what a request holds blocks for, and ``preemption``
     (`simqueue.kv.Preemption`, ``"recompute"`` unless given) what becomes of the cache of one that loses its seat;
+    ``prefixes`` (False unless given) says that it knows a prefix cache,
     ``headroom`` (0 unless given) how many blocks are free before any step that it does not want to be asked about; and
-    ``fits(most, total)``, if it has that, whether a request that takes so many blocks of all can ever be served.
+    ``fits(view, request, most)``, if it has that, whether a request that takes so many blocks can ever be served.
     """
 
     def decider(self, grid: Grid) -> Decider:

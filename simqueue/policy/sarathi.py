@@ -46,9 +46,9 @@ class Sarathi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
                 "decode in a step: raise the first or lower the second"
             )
 
-    def fits(self, blocks: int, total: int) -> bool:
+    def fits(self, view: PagedView, request: int, most: int) -> bool:
         """Whether it can ever decode its last token."""
-        return blocks + max(1, int(self.watermark * total)) <= total
+        return most + max(1, int(self.watermark * view.total_blocks)) <= view.total_blocks
 
     def decider(self, grid: Grid) -> SarathiDecider:
         """The rule."""

@@ -39,6 +39,7 @@ class Vllm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     scheduler_reserve_full_isl: bool = True
     watermark: float = 0.0
     paged: ClassVar[bool] = True
+    prefixes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least(_WHERE, "max_num_seqs", self.max_num_seqs, 1)

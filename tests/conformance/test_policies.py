@@ -28,7 +28,10 @@ from simqueue.policy import (
     Orca,
     RayServe,
     Sarathi,
+    Sglang,
     Static,
+    TensorrtLlm,
+    Tgi,
     Triton,
     View,
     Vllm,
@@ -59,6 +62,15 @@ SHIPPED = [
     Vllm(20, 5, long_prefill_token_threshold=6, scheduler_reserve_full_isl=False, watermark=0.1),
     *(Sarathi(seats, chunk) for seats, chunk in ((4, 4), (8, 32), (128, 512))),
     *(Orca(seats) for seats in (1, 4, 64)),
+    *(Sglang(seats, chunk) for seats, chunk in ((4, 8), (64, 8192), (8, None))),
+    *(Sglang(8, schedule_policy=order) for order in ("lpm", "lof", "shortest-prefill-first")),
+    *(Tgi(ratio, tokens) for ratio, tokens in ((0.3, 20), (1.2, 3), (0.0, 0))),
+    *(
+        TensorrtLlm(rule, seats, 256, chunks)
+        for rule in ("GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH")
+        for seats in (4, 64)
+        for chunks in (False, True)
+    ),
 ]
 
 

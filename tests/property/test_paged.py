@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from simqueue import Affine, ErlangNoise, Memory, Result, System, Workload, simulate
 from simqueue.fates import OUTCOMES
-from simqueue.policy import Orca, Sarathi, Vllm
+from simqueue.policy import Orca, Sarathi, Sglang, TensorrtLlm, Tgi, Vllm
 
 PS = 1e-12
 Policies = Callable[[st.DrawFn, int], Any]
@@ -35,7 +35,29 @@ def orca(draw: st.DrawFn, seats: int) -> Any:
     return Orca(seats)
 
 
-KINDS: dict[str, Policies] = {"vllm": vllm, "sarathi": sarathi, "orca": orca}
+def sglang(draw: st.DrawFn, seats: int) -> Any:
+    order = draw(st.sampled_from(["fcfs", "lpm", "lof", "shortest-prefill-first"]))
+    chunk = draw(st.sampled_from([None, 16, 8192]))
+    return Sglang(seats, chunk, 16384, order, draw(st.sampled_from([0.0, 0.3, 1.0])))
+
+
+def tgi(draw: st.DrawFn, seats: int) -> Any:
+    return Tgi(draw(st.sampled_from([0.0, 0.3, 1.2])), draw(st.sampled_from([0, 2, 20])), 64, seats)
+
+
+def tensorrt_llm(draw: st.DrawFn, seats: int) -> Any:
+    rule = draw(st.sampled_from(["GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH"]))
+    return TensorrtLlm(rule, seats, draw(st.sampled_from([120, 8192])), draw(st.booleans()))
+
+
+KINDS: dict[str, Policies] = {
+    "vllm": vllm,
+    "sarathi": sarathi,
+    "orca": orca,
+    "sglang": sglang,
+    "tgi": tgi,
+    "tensorrt-llm": tensorrt_llm,
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,8 @@ def scenes(draw: st.DrawFn, kind: str) -> Scene:
         "max_output_tokens": [o + draw(st.integers(0, 3)) for o in output],
         "priority": [draw(st.integers(0, 2)) for _ in range(count)],
     }
-    prefixes = draw(st.booleans())
+    policy = KINDS[kind](draw, draw(st.integers(1, 8)))
+    prefixes = getattr(policy, "prefixes", False) and draw(st.booleans())
     meta: dict[str, Any] = {}
     if prefixes:
         # Units of two blocks, of three conversations.
@@ -79,7 +102,6 @@ def scenes(draw: st.DrawFn, kind: str) -> Scene:
     cost = Affine(base_s=1e-3, per_row_s=1e-5, per_new_token_s=1e-5, per_context_token_s=1e-7)
     noise = {"noise": ErlangNoise(3)} if draw(st.booleans()) else {}
     memory = Memory(block_size=size, num_blocks=blocks, prefix_caching=prefixes)
-    policy = KINDS[kind](draw, draw(st.integers(1, 8)))
     return Scene(workload, System(policy, cost, memory=memory, **noise), draw(st.integers(0, 99)))
 
 

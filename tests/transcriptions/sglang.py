@@ -21,6 +21,9 @@ priorities, ``enable_mixed_chunk``, ``prefill_max_requests``, ``prefill_decode_i
 of scheduling and execution, requests that ignore the end token (they are admitted by another estimate), and everything
 for hybrid models. One thing is not as in the source: it cuts a ``max_new_tokens`` that could never fit; here the
 request is left out.
+
+Its plans were compared with those of the release's own ``PrefillAdder``, in the same loop, on a thousand random
+workloads, and were equal.
 """
 
 from __future__ import annotations

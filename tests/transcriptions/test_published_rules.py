@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transcriptions import orca, sarathi, vllm_v1
+from transcriptions import orca, sarathi, sglang, tensorrt_llm, tgi, vllm_v1
 from transcriptions.common import Memory, Req, StepPlan
 
 from simqueue.cost.linear import LinearCost
 from simqueue.kv import ENDLESS, Blocks, Unlimited
 from simqueue.paged import PagedEngine
 from simqueue.plan import Step
-from simqueue.policy import Orca, Sarathi, Vllm
+from simqueue.policy import Orca, Sarathi, Sglang, TensorrtLlm, Tgi, Vllm
 from simqueue.record import Requests
 from simqueue.sim.driver import drive
 from simqueue.source import Columns
@@ -149,3 +149,60 @@ def test_orca() -> None:
         same(plans(Orca(seats), requests, memory), orca.run_paper(requests, price=price, memory=memory, max_bs=seats))
 
     equal(200, compare)
+
+
+def larger(memory: Memory | None, tokens: int) -> Memory | None:
+    """Room for what a request asks for at most, where it has less."""
+    return memory and Memory(memory.block_size, memory.num_blocks + -(-tokens // memory.block_size))
+
+
+@pytest.mark.parametrize("schedule_policy", ["fcfs", "lof"])
+def test_sglang(schedule_policy: str) -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        memory = larger(memory, 7 + 2 * memory.block_size) if memory else None
+        knobs = {
+            "max_running_requests": data.draw(st.integers(1, 8)),
+            "chunked_prefill_size": data.draw(st.sampled_from([None, 16, 32, 8192])),
+            "max_prefill_tokens": data.draw(st.sampled_from([4, 30, 16384])),
+            "schedule_policy": schedule_policy,
+            "schedule_conservativeness": data.draw(st.sampled_from([0.0, 0.3, 1.0])),
+        }
+        theirs = sglang.run(requests, price=price, memory=memory, **knobs)
+        same(plans(Sglang(**knobs), requests, memory), theirs, ordered=False)
+
+    equal(300, compare)
+
+
+def test_tgi() -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        knobs = {
+            "waiting_served_ratio": data.draw(st.sampled_from([0.0, 0.3, 1.2])),
+            "max_waiting_tokens": data.draw(st.sampled_from([0, 1, 3, 20])),
+            "max_batch_prefill_tokens": data.draw(st.sampled_from([60, 100, 4096])),
+            "max_batch_size": data.draw(st.sampled_from([None, 1, 4])),
+        }
+        memory = larger(memory, 7)
+        same(plans(Tgi(**knobs), requests, memory), tgi.run(requests, price=price, memory=memory, **knobs))
+
+    equal(300, compare)
+
+
+@pytest.mark.parametrize("rule", ["GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH"])
+def test_tensorrt_llm(rule: str) -> None:
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        knobs = {
+            "capacity_scheduler_policy": rule,
+            "max_batch_size": data.draw(st.integers(1, 8)),
+            "max_num_tokens": data.draw(st.sampled_from([130, 200, 8192])),
+            "enable_chunked_context": data.draw(st.booleans()),
+        }
+        if knobs["enable_chunked_context"]:
+            knobs["max_num_tokens"] = data.draw(st.sampled_from([24, 40, 8192]))
+        memory = larger(memory, 7)
+        theirs = tensorrt_llm.run(requests, price=price, memory=memory, **knobs)
+        same(plans(TensorrtLlm(**knobs), requests, memory), theirs, ordered=False)
+
+    equal(300, compare)

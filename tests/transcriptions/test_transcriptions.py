@@ -122,6 +122,36 @@ def test_vllm_by_priority_admits_the_most_urgent_first() -> None:
     assert vllm_v1.run(requests, price=one_tick, max_num_seqs=1, policy="priority") == plans({1: 2}, {0: 2})
 
 
+def test_vllm_computes_a_known_prefix_once_but_always_a_token() -> None:
+    requests = [Req(0, 0, prompt=5, output=1), Req(1, 1, prompt=5, output=1), Req(2, 2, prompt=4, output=1)]
+    hashes = dict.fromkeys(range(3), ("first", "second"))
+    steps = vllm_v1.run(requests, price=one_tick, memory=Memory(block_size=2, num_blocks=9), hashes=hashes)
+    assert steps == plans({0: 5}, {1: 1}, {2: 2})
+
+
+def test_vllm_knows_a_prefix_in_the_step_that_computes_it() -> None:
+    requests = [Req(0, 0, prompt=5, output=1), Req(1, 0, prompt=5, output=1)]
+    hashes = {0: ("first", "second"), 1: ("first", "third")}
+    steps = vllm_v1.run(requests, price=one_tick, memory=Memory(block_size=2, num_blocks=6), hashes=hashes)
+    assert steps == plans({0: 5, 1: 3})
+
+
+def test_vllm_forgets_the_end_of_the_oldest_prefix_first() -> None:
+    requests = [Req(0, 0, prompt=2, output=1), Req(1, 1, prompt=3, output=1), Req(2, 2, prompt=3, output=1)]
+    hashes = {0: "ab", 1: "cde", 2: "abz"}
+    steps = vllm_v1.run(requests, price=one_tick, memory=Memory(block_size=1, num_blocks=4), hashes=hashes)
+    # Step 1 takes the two blocks that nobody has used, and then that of "b".
+    assert steps == plans({0: 2}, {1: 3}, {2: 2})
+
+
+def test_vllm_finds_what_a_preempted_request_has_left_behind() -> None:
+    requests = [Req(0, 0, prompt=3, output=4), Req(1, 0, prompt=4, output=2)]
+    steps = vllm_v1.run(requests, price=one_tick, memory=Memory(block_size=2, num_blocks=4), hashes={})
+    # Step 1: request 1 needs a third block and gives up its two. Step 2: request 0 takes the second of those.
+    # Step 4: the first is still known, and two of five tokens are not computed anew.
+    assert steps == plans({0: 3, 1: 4}, ({0: 1}, (1,)), {0: 1}, {0: 1}, {1: 3})
+
+
 # --- Sarathi -------------------------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ class TgiScheduler:
         self.max_waiting_tokens = max_waiting_tokens
         # The budget is rounded up to whole blocks.
         self.prefill_budget = memory.blocks(max_batch_prefill_tokens) * memory.block_size
-        self.max_batch_size = max_batch_size
+        self.max_batch_size = math.inf if max_batch_size is None else max_batch_size
         self.waiting: list[Seq] = []
         self.batch: list[Seq] = []
         self.waiting_tokens = 0  # decode steps since somebody joined, and one
@@ -97,7 +97,7 @@ class TgiScheduler:
     def _next_batch(self) -> list[Seq]:
         """``next_batch``: from the head of the queue, as many as the budgets allow; nobody if they are too few."""
         joining: list[Seq] = []
-        while self.waiting and (self._seats() is None or len(joining) < self._seats()):
+        while self.waiting and len(self.batch) + len(joining) < self.max_batch_size:
             seq = self.waiting[0]
             if not self._affordable([*joining, seq]):
                 break
@@ -106,9 +106,6 @@ class TgiScheduler:
             self.waiting = joining + self.waiting
             return []
         return joining
-
-    def _seats(self) -> int | None:
-        return None if self.max_batch_size is None else self.max_batch_size - len(self.batch)
 
     def _min_size(self) -> int:
         if not self.batch or self.waiting_tokens >= self.max_waiting_tokens:

@@ -13,15 +13,17 @@ block size is 16.
 
 Left out: asynchronous scheduling, speculation, LoRA, encoders, connectors, sliding windows, Mamba, pausing,
 ``max_num_active_seqs``, ``max_num_scheduled_tokens``, ``long_prefill_token_threshold_adaptive``,
-``prefill_schedule_interval``, chunked prefill switched off, and prefix caching (``enable_prefix_caching=False``).
+``prefill_schedule_interval``, and chunked prefill switched off. Prefix caching is on when ``hashes`` are given.
+Its plans were compared with those of the release's own ``Scheduler`` on hundreds of random workloads, and were equal.
 ``Memory.num_blocks`` are usable blocks: vLLM keeps one more, the null block, and takes its watermark as a share of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from transcriptions.common import UNLIMITED, Decision, Memory, Price, Req, Seq, StepPlan, replay
+from transcriptions.common import Decision, Memory, Price, Req, Seq, StepPlan, replay
+from transcriptions.vllm_blocks import Block, BlockPool
 
 
 def run(
@@ -34,10 +36,18 @@ def run(
     long_prefill_token_threshold: int = 0,
     policy: str = "fcfs",
     scheduler_reserve_full_isl: bool = True,
+    hashes: Mapping[int, Sequence[Hashable]] | None = None,
 ) -> list[StepPlan]:
-    """The steps of one vLLM engine over the requests."""
+    """The steps of one vLLM engine over the requests.
+
+    Args:
+        hashes: names of the full blocks of each prompt, by id of the request; equal names: equal tokens up to there.
+    """
+    requests = list(requests)
+    memory = memory or Memory(block_size=16, num_blocks=sum(1 + (r.prompt + r.output) // 16 for r in requests))
     scheduler = VllmScheduler(
-        memory=memory or UNLIMITED,
+        memory=memory,
+        hashes=hashes,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
         long_prefill_token_threshold=long_prefill_token_threshold,
@@ -52,6 +62,7 @@ class VllmScheduler:
         self,
         *,
         memory: Memory,
+        hashes: Mapping[int, Sequence[Hashable]] | None,
         max_num_batched_tokens: int,
         max_num_seqs: int,
         long_prefill_token_threshold: int,
@@ -59,6 +70,7 @@ class VllmScheduler:
         scheduler_reserve_full_isl: bool,
     ) -> None:
         self.memory = memory
+        self.pool = BlockPool(memory, hashes)
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
         self.long_prefill_token_threshold = long_prefill_token_threshold
@@ -76,7 +88,7 @@ class VllmScheduler:
 
     def finish(self, seq: Seq) -> None:
         self.running.remove(seq)
-        seq.blocks = 0
+        self.pool.release(seq)
 
     def idle(self) -> bool:
         return not self.waiting and not self.running
@@ -98,13 +110,13 @@ class VllmScheduler:
         while self.index < len(self.running) and self.budget > 0:
             seq = self.running[self.index]
             new = self._new_tokens(seq)
-            while not self._allocate(seq, new):
+            while not self.pool.room(seq, seq.computed + new, hits=[], watermark=0):
                 victim = self._victim()
                 self._preempt(victim)
                 if victim is seq:
                     break
             if seq in self.running:
-                self._grant(seq, new)
+                self._grant(seq, new, hits=[])
                 self.index += 1
             elif self.policy == "fcfs":
                 break
@@ -113,12 +125,15 @@ class VllmScheduler:
     def _schedule_waiting(self) -> None:
         while self.waiting and self.budget > 0 and len(self.running) < self.max_num_seqs:
             seq = self._first_waiting()
+            hits = self.pool.hits(seq)
+            seq.computed = len(hits) * self.memory.block_size
             new = self._new_tokens(seq)
-            if not self._admit(seq, new):
+            if not self._fits_now(seq, new, hits):
+                seq.computed = 0
                 break
             self.waiting.remove(seq)
             self.running.append(seq)
-            self._grant(seq, new)
+            self._grant(seq, new, hits)
 
     def _new_tokens(self, seq: Seq) -> int:
         new = seq.tokens - seq.computed
@@ -126,7 +141,8 @@ class VllmScheduler:
             new = self.threshold
         return min(new, self.budget)
 
-    def _grant(self, seq: Seq, new: int) -> None:
+    def _grant(self, seq: Seq, new: int, hits: Sequence[Block]) -> None:
+        self.pool.take(seq, seq.computed + new, hits)
         self.decision.tokens[seq] = new
         self.budget -= new
 
@@ -142,28 +158,17 @@ class VllmScheduler:
         self.running.remove(victim)
         # By priority the victim may have been scheduled in this very step: its tokens go back to the budget.
         self.budget += self.decision.tokens.pop(victim, 0)
+        self.pool.release(victim)
         victim.preempt()
         self.waiting.insert(0, victim)
         self.decision.preempted.append(victim)
 
-    def _free_blocks(self) -> int:
-        return self.memory.num_blocks - sum(seq.blocks for seq in self.running)
-
-    def _allocate(self, seq: Seq, new: int, watermark: int = 0) -> bool:
-        """``allocate_slots``: blocks for what is computed and what will be, all or none."""
-        needed = self.memory.blocks(seq.computed + new)
-        if needed - seq.blocks + watermark > self._free_blocks():
-            return False
-        seq.blocks = needed
-        return True
-
-    def _admit(self, seq: Seq, new: int) -> bool:
-        """``allocate_slots`` for a waiting request, which must leave the watermark free unless nobody runs."""
+    def _fits_now(self, seq: Seq, new: int, hits: Sequence[Block]) -> bool:
+        """A waiting request must leave the watermark free unless nobody runs. Its whole prompt must have room, but only
+        the blocks of its first chunk are taken."""
         watermark = self.memory.watermark_blocks if self.running else 0
-        whole = self.memory.blocks(seq.tokens)
-        if self.scheduler_reserve_full_isl and whole + watermark > self._free_blocks():
-            return False
-        return self._allocate(seq, new, watermark)
+        whole = seq.tokens if self.scheduler_reserve_full_isl else seq.computed + new
+        return self.pool.room(seq, whole, hits, watermark)
 
 
 def _rank(seq: Seq) -> tuple[int, int, int]:

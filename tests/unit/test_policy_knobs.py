@@ -47,7 +47,7 @@ def test_accepted_to_the_edge() -> None:
     assert [policy.__struct_config__.tag for policy in SHIPPED] == [
         *("none", "static", "dynamic", "continuous"),
         *("fastertransformer", "triton", "mosec", "litserve", "ray-serve", "bentoml", "clipper"),
-        *("vllm", "sarathi", "orca"),
+        *("vllm", "sarathi", "orca", "sglang", "tgi", "tensorrt-llm"),
     ]
 
 
