@@ -330,8 +330,8 @@ def test_overheads_of_the_profile(scenario_file: Path) -> None:
     [
         ("{kind='affine', base_s=0.1}", 'system.overheads = "profile": the cost has none'),
         (
-            "{kind='profile', name='gpt2-h200-bf16-graph'}",
-            "overheads: profile gpt2-h200-bf16-graph has no serving",
+            "{kind='profile', name='gpt2-h200-bf16-eager'}",
+            "overheads: profile gpt2-h200-bf16-eager has no serving",
         ),
     ],
 )

@@ -177,7 +177,15 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written there.
     """
+    _settle(figure)
     return [_write(figure, stem.with_name(stem.name + suffix)) for suffix in (".svg", ".png")]
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the axes out once: with the engine left in, they would be at every drawing, two for each format."""
+    with look():
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
 
 
 def _write(figure: Figure, path: Path) -> Path:

@@ -10,12 +10,14 @@ import pytest
 from calibration.build import build, from_file
 from calibration.cells import Cell, eager_cells, graph_cells
 from calibration.samples import Repeats, read
+from calibration.serving import COEFFICIENTS
 from simqueue.accuracy import KINDS, predict, targets
 from simqueue.errors import ConfigError, ProfileError
 from simqueue.live.device.buckets import bucket, buckets
 from simqueue.profile import load_profile, save_profile, shipped
 
-DATA = Path(__file__).parents[2] / "calibration" / "data"
+ROOT = Path(__file__).parents[2]
+DATA, PAGE = ROOT / "calibration" / "data", ROOT / "docs" / "profiles.md"
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -31,13 +33,24 @@ def test_samples_give_the_shipped_profile(name):
             held = [p for p in again.points if p.kind == kind and p.held_out]
             mine = [predict(curve, kind, p) for p in held]
             assert mine == pytest.approx([predict(shipped_curve, kind, p) for p in held], rel=1e-4)
+    assert (again.serving is None) == (profile.serving is None)
+    for term in COEFFICIENTS if again.serving else ():
+        assert getattr(again.serving, term) == pytest.approx(getattr(profile.serving, term), rel=1e-6)
 
 
-def test_the_graph_profile_reaches_its_targets_in_decode_and_prefill():
-    profile = load_profile("gpt2-h200-bf16-graph")
-    for kind in ("decode", "prefill"):
-        assert all(target.reached for target in targets(profile, kind))
-    assert not all(target.reached for target in targets(profile, "chunk"))
+@pytest.mark.parametrize("name", shipped())
+def test_the_page_says_how_good_each_curve_is(name):
+    profile, page = load_profile(name), PAGE.read_text()
+    for kind in KINDS:
+        if curve := getattr(profile.curves, kind):
+            missed = [target.figure for target in targets(profile, kind) if not target.reached]
+            verdict = f"missed: {', '.join(missed)}" if missed else "reached"
+            errors = [told(curve.errors[form]) for form in (curve.form, "table")]
+            assert " | ".join([f"| `{name}`", kind, f"`{curve.form}`", *errors, f"{verdict} |"]) in page
+
+
+def told(errors):
+    return f"{errors.median:.2%} | {errors.p95:.2%} | {errors.mean:+.2%}"
 
 
 def test_targets_are_3_8_and_5_12_and_half_a_per_cent():

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from simqueue.cli.main import app
 from simqueue.profile import load_profile, shipped
 
 _PLAIN = "from simqueue.cli.main import main; main()"
@@ -64,10 +66,11 @@ def test_show_without_torch_prints_targets_and_draws(tmp_path):
         "more rows can take less",
     ):
         assert text in done.stdout
-    files = sorted(p.name for p in (tmp_path / "figures").iterdir())
-    assert files == ["gpt2-h200-bf16-graph.png", "gpt2-h200-bf16-graph.svg"]
+    names = ("gpt2-h200-bf16-graph", "gpt2-h200-bf16-graph-serving")
+    files = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert "wrote figures/gpt2-h200-bf16-graph.svg" in done.stdout
-    svg = (tmp_path / "figures" / files[1]).read_text()
+    svg = (tmp_path / "figures" / "gpt2-h200-bf16-graph.svg").read_text()
     for text in ("NVIDIA H200", "step time (ms)", "held out of the fit", "launch-bound at", "Residuals"):
         assert text in svg
 
@@ -101,14 +104,17 @@ def test_calibrate_without_torch_names_the_extra(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_used_is_refused_before_the_model_is_loaded(tmp_path):
+def test_a_folder_that_cannot_be_used_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     (tmp_path / "file").write_text("")
     (tmp_path / "mine.csv").write_text("rows,new_tokens,context,seconds\n1,1,0,0.1\n")
-    told = "file: file is no folder: give another one"
-    refused(simqueue(*_TINY, "--model", "/nowhere", "--out", "file", cwd=tmp_path, code=_PLAIN), told)
-    refused(simqueue("profiles", "fit", "none.csv", "--name", "mine", "--out", "file", cwd=tmp_path), told)
+    monkeypatch.chdir(tmp_path)
+    for arguments in ((*_TINY, "--model", "/nowhere"), ("profiles", "fit", "none.csv", "--name", "mine")):
+        done = CliRunner().invoke(app, [*arguments, "--out", "file"], catch_exceptions=False, prog_name="simqueue")
+        assert (done.exit_code, done.stdout) == (2, "")
+        [line] = done.stderr.splitlines()
+        assert "file: file is no folder: give another one" in line
 
 
 def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path):
@@ -124,7 +130,7 @@ def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path
     assert not (tmp_path / "t.json").exists()
     kept = (tmp_path / "t.csv").read_bytes()
     assert kept.count(b"\n") > 2
-    run.calibrate(run.Plan("tiny", "eager", "fp32", "cpu", tmp_path, "t", 0.25, max_rows=32, max_context=256))
+    run.calibrate(run.Plan("tiny", "eager", "fp32", "cpu", tmp_path, "t", 0.15, max_rows=32, max_context=256))
     more = (tmp_path / "t.csv").read_bytes()
     assert more.startswith(kept)
     assert len(more) > len(kept)

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "live_speed.py"
-TRIAL = ("--model", "tiny", "--device", "cpu", "--dtype", "fp32", "--requests", "16", "--repeats", "2")
+TRIAL = ("--model", "tiny", "--device", "cpu", "--dtype", "fp32", "--requests", "4", "--repeats", "2")
 
 
 @pytest.fixture
@@ -22,8 +22,9 @@ def script(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROWS", (1, 16))
-    monkeypatch.setattr(module, "AT_ONCE", 16)
+    monkeypatch.setattr(module, "AT_ONCE", 4)
     monkeypatch.setattr(module, "WINDOW", 512)
+    monkeypatch.setattr("calibration.check._PROMPTS", 8)
     return module
 
 

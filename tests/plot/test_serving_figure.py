@@ -40,7 +40,7 @@ def test_it_is_drawn(quiet: dict[str, object], tmp_path: Path) -> None:
 
 def test_without_a_serving_run_there_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="has no serving run to draw"):
-        plot_serving(load_profile("gpt2-h200-bf16-graph"), tmp_path)
+        plot_serving(load_profile("gpt2-h200-bf16-eager"), tmp_path)
 
 
 def test_it_is_described(capsys: pytest.CaptureFixture[str]) -> None:

@@ -306,7 +306,9 @@ def users(count: int, think: Think, name: str, requests: int) -> Queue:
 # Batches.
 
 
-def bulk(rate: float, least: int, most: int, policy: BatchingPolicy, name: str, shown: tuple[int, ...]) -> Queue:
+def bulk(
+    rate: float, least: int, most: int, policy: BatchingPolicy, name: str, requests: int, shown: tuple[int, ...]
+) -> Queue:
     """M/D^(a,b)/1 with seconds of ``COST``."""
     time = seconds_of(COST)
     exact = bulk_service(rate, time, most, least)
@@ -319,7 +321,7 @@ def bulk(rate: float, least: int, most: int, policy: BatchingPolicy, name: str, 
         times(exact, rate, rivals) + (batches(exact, shown) if least < most else ()),
         Poisson(rate=rate),
         policy,
-        40_000,
+        requests,
         cost=COST,
     )
 
@@ -368,7 +370,7 @@ def greedy(
     )
 
 
-def timeout(rate: float, max_wait_s: float, shown: tuple[int, ...]) -> Queue:
+def timeout(rate: float, max_wait_s: float, requests: int, shown: tuple[int, ...]) -> Queue:
     time = seconds_of(COST)
     exact = unlimited_batching(rate, time, max_wait_s)
     rivals = {
@@ -381,7 +383,7 @@ def timeout(rate: float, max_wait_s: float, shown: tuple[int, ...]) -> Queue:
         times(exact, rate, rivals) + batches(exact, shown),
         Poisson(rate=rate),
         Dynamic(max_wait_s=max_wait_s),
-        40_000,
+        requests,
         cost=COST,
     )
 
@@ -425,7 +427,7 @@ THREE_STATES = ((0.0, 0.7, 0.3), (0.4, 0.0, 0.6), (0.9, 0.1, 0.0))
 QUEUES = (
     mm1(0.7, 30_000),
     mm1_by_steps(0.6, 16_000),
-    md1(0.6, 15_000, (0.0, 0.5, 1.0, 2.0, 3.0)),
+    md1(0.6, 10_000, (0.0, 0.5, 1.0, 2.0, 3.0)),
     md1(0.8, 35_000, (0.0, 0.5, 1.0, 2.5, 5.0, 8.0)),
     erlang(0.7, 2, 20_000),
     erlang(0.7, 4, 20_000),
@@ -433,18 +435,18 @@ QUEUES = (
     gamma(0.8, 0.5, 35_000),
     mmpp("on-off", (1.2, 0.0), (5.0, 5.0), 25_000),
     mmpp("3 states", (0.2, 0.6, 1.2), (8.0, 6.0, 4.0), 25_000, THREE_STATES),
-    users(8, ExponentialThink(6.0), "exponential", 20_000),
+    users(8, ExponentialThink(6.0), "exponential", 6_000),
     users(20, LognormalThink(25.0, 2.0), "lognormal (cv 2)", 30_000),
-    bulk(2.0, 1, 8, Dynamic(max_batch=8), "dynamic", (1, 3, 8)),
-    bulk(1.4, 1, 8, Continuous(max_seqs=8), "continuous", (1, 3, 8)),
-    bulk(1.4, 3, 8, Dynamic(max_batch=8, min_batch=3, max_wait_s=math.inf), "dynamic", (3, 5, 8)),
-    bulk(1.6, 8, 8, Static(batch=8), "static", ()),
+    bulk(2.0, 1, 8, Dynamic(max_batch=8), "dynamic", 40_000, (1, 3, 8)),
+    bulk(1.4, 1, 8, Continuous(max_seqs=8), "continuous", 10_000, (1, 3, 8)),
+    bulk(1.4, 3, 8, Dynamic(max_batch=8, min_batch=3, max_wait_s=math.inf), "dynamic", 30_000, (3, 5, 8)),
+    bulk(1.6, 8, 8, Static(batch=8), "static", 10_000, ()),
     static_run(1.6, 4, 40_000),
-    greedy(1.2, EVEN, Dynamic(), "dynamic", 25_000, 4, (1, 2, 4)),
+    greedy(1.2, EVEN, Dynamic(), "dynamic", 8_000, 4, (1, 2, 4)),
     greedy(2.5, COST, Dynamic(), "dynamic", 40_000, 18, (5, 10, 16)),
-    greedy(4.0, COST, Continuous(max_seqs=100_000), "continuous", 80_000, 46, (32, 40, 50)),
-    timeout(2.5, 4.0, (6, 11, 16)),
-    timeout(2.5, 12.0, (25, 30, 40)),
+    greedy(4.0, COST, Continuous(max_seqs=100_000), "continuous", 45_000, 46, (32, 40, 50)),
+    timeout(2.5, 4.0, 12_000, (6, 11, 16)),
+    timeout(2.5, 12.0, 40_000, (25, 30, 40)),
     continuous(0.6, 8, 10.0, 20_000, (1, 4, 8)),
     continuous(0.4, 16, 20.0, 15_000, (4, 8, 12)),
 )

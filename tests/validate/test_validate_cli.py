@@ -8,12 +8,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from profiles import measured, serving
 from rehearsals import HERE, SCENARIO
+from typer.testing import CliRunner
 
+from simqueue.cli.main import app
 from simqueue.errors import ConfigError, ProfileError
 from simqueue.live.executor import Executor
 from simqueue.profile import save_profile
@@ -37,14 +40,14 @@ def _write(place: Path, text: str = SHORT + LOADS, name: str = "scene.toml") -> 
     return path
 
 
-def _validate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [*SIMQUEUE, "validate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def _validate(*arguments: str | Path) -> Any:
+    """In this process; whatever is not refused in order fails the test."""
+    return CliRunner().invoke(app, ["validate", *map(str, arguments)], catch_exceptions=False, prog_name="simqueue")
 
 
 def _refused(*arguments: str | Path) -> str:
     done = _validate(*arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("simqueue: error: ")
     return line
@@ -52,7 +55,8 @@ def _refused(*arguments: str | Path) -> str:
 
 def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
     path, out = _write(tmp_path), tmp_path / "out"
-    done = _validate(path, "--out", out, "--repeats", "2")
+    command = [*SIMQUEUE, "validate", str(path), "--out", str(out), "--repeats", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, 1)  # by the verdicts, which are this machine's
     assert "Traceback" not in done.stderr
     assert "2 cells, 2 live runs each: about 0." in done.stderr
@@ -84,7 +88,7 @@ def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
     again = _validate(path, "--out", out, "--repeats", "2")
     assert again.stdout == done.stdout
     compared = _validate(path, "--out", out, "--recompare")
-    assert compared.returncode == done.returncode
+    assert compared.exit_code == done.returncode
     assert compared.stdout == done.stdout
     assert [cell.key for cell in folder.read(out).cells] == [steady.key, saturated.key]
 
@@ -92,7 +96,7 @@ def test_live_runs_are_compared_kept_and_not_run_again(tmp_path: Path) -> None:
 def test_a_dry_run_lists_cells_and_minutes_and_runs_nothing(tmp_path: Path) -> None:
     _write(tmp_path), _write(tmp_path, SHORT, "other.toml")
     done = _validate(tmp_path, "--out", tmp_path / "out", "--dry-run")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     *cells, total = done.stdout.splitlines()
     assert [cell.partition(", ")[0].partition(": 60")[0] for cell in cells] == [
         "other: continuous(max_seqs=8)",
@@ -141,10 +145,10 @@ def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path
         assert process.wait(30) == 130
     assert folder.read(out) == before
     # One that fails.
-    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5, 0.95]").returncode == 1
+    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5, 0.95]").exit_code == 1
     assert folder.read(out) == before
     # Compared again are only some, of which one never ran.
-    assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").returncode == 1
+    assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").exit_code == 1
     assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.95"]
     # All of a file, and nothing failed.
     _validate(*arguments, "--set", "sweep.load=[0.95, 0.6]")
@@ -158,7 +162,7 @@ def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
     sweep = '[sweep]\n"workload.prompt_tokens.max" = [100, 40]\nload = [20.0]\n'
     path, out = _write(tmp_path, small + sweep), tmp_path / "out"
     done = _validate(path, "--out", out, "--repeats", "1")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     failed = done.stderr.splitlines()[-1]
     assert failed.startswith("simqueue: scene: max=100: request ")
     assert "more than the context of 64" in failed
@@ -192,7 +196,7 @@ CLOSE = SHORT + "[sweep]\nload = [0.95]\n"
 def test_plans_that_a_fresh_engine_makes_otherwise_are_a_disagreement(tmp_path: Path) -> None:
     path, out = _write(tmp_path, CLOSE), tmp_path / "out"
     arguments = (path, "--out", out, "--repeats", "1")
-    assert _validate(*arguments).returncode == 0
+    assert _validate(*arguments).exit_code == 0
 
     (tmp_path / "moody.py").write_text(MOODY)
     path.write_text(CLOSE.replace('"continuous", max_seqs = 8', '"moody:Moody"'))
@@ -203,10 +207,10 @@ def test_plans_that_a_fresh_engine_makes_otherwise_are_a_disagreement(tmp_path: 
     differ = f"{cell.differing_plans:,} of {cell.plans:,} plans DIFFER in replay"
     assert done.stderr.endswith(f"; {differ}\n")
     assert f"\nDIFFER {cell.name}: {differ}: the engine, or its policy, does not decide" in done.stdout
-    assert done.returncode == 1
+    assert done.exit_code == 1
 
     # What is only compared again differs as it did.
-    assert _validate(*arguments, "--recompare").returncode == 1
+    assert _validate(*arguments, "--recompare").exit_code == 1
     assert folder.read(out).cells[0].differing_plans == cell.differing_plans
 
 
@@ -313,7 +317,7 @@ def test_a_real_model_with_a_cost_of_another_machine_is_compared_if_asked_for(tm
     pytest.importorskip("torch")
     out = tmp_path / "out"
     done = _validate(_tiny(tmp_path), "--out", out, "--repeats", "1", "--other-machine")
-    assert done.returncode in (0, 1)
+    assert done.exit_code in (0, 1)
     assert "Live: eager executor, gpt2-tiny, float32, on " in done.stdout
     assert "OTHER MACHINE: the cost is a formula, which was measured nowhere." in done.stdout
     [found] = folder.read(out).cells
@@ -333,7 +337,7 @@ def test_a_calibration_that_the_folder_has_is_not_made_again(tmp_path: Path) -> 
     out = tmp_path / "out"
     _calibrated(out / "profiles" / "tiny-cpu-fp32-eager-128x1024.json")
     done = _validate(_tiny(tmp_path), "--out", out, "--calibrate", "--set", "system.noise={ kind = 'none' }")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "profile made-up does not describe what runs live (model made up, live gpt2-tiny" in done.stderr
     assert [path.name for path in (out / "profiles").iterdir()] == ["tiny-cpu-fp32-eager-128x1024.json"]
 
@@ -398,7 +402,7 @@ def test_a_scenario_that_waits_for_a_profile_says_what_makes_one(tmp_path: Path)
     assert "add --calibrate" not in _refused(path, "--out", out, "--recompare")
     graph = ("--set", "live.executor=graph", "--set", "live.device=cpu")
     done = _validate(path, "--out", out, "--calibrate", "--dry-run", *graph)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"{out}/profiles/gpt2-cpu-bf16-graph-128x1024.json: is to be measured first, about 4 minutes",
         "the cells are known once that is measured: leave out --dry-run",
