@@ -36,6 +36,9 @@ class Engine(Waiting):
         # What the last completion or cancellation did: whose answers are whole, and whose rows leave the device.
         self.left: Sequence[int] = ()
         self.freed: Sequence[int] = ()
+        # See `PagedEngine`: nobody.
+        self.dropped: Sequence[int] = ()
+        self.skips = False
         # Iteration level: sums over decoding rows; steps they have made; who finishes when; who is longest.
         self._decoding = self._context = self._clock = 0
         self._finishing: list[int] = []
@@ -68,6 +71,15 @@ class Engine(Waiting):
             self.freed = (request,)
         if request in self._requests.scheduled:
             self._requests.first_token.setdefault(request, now)
+
+    def answered(self, request: int) -> bool:
+        """Whether the first token of its answer has left the server, or never will; asked between two pieces of work."""
+        unanswered = self._waits(request) or request in self.prefilling or self.in_batch(request)
+        return self._finished[request] >= 0 or not unanswered
+
+    def in_batch(self, request: int) -> bool:
+        """See `Waiting.in_batch`."""
+        return self._ends_with_batch and self._left > 0 and request in self._batch
 
     @property
     def prefill(self) -> Sequence[tuple[int, int]]:

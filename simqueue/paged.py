@@ -14,12 +14,14 @@ from itertools import chain
 
 from simqueue.errors import InvariantError
 from simqueue.kv import Blocks, Preemption, PrefixCache, Reserve
+from simqueue.order import Fcfs, Line, Order
 from simqueue.plan import Step, Wait, Work
 from simqueue.policy.base import BatchingPolicy
 from simqueue.record import Requests
 from simqueue.units import Grid
 from simqueue.waiting import Waiting
 
+_FCFS = Fcfs()
 _ID_BITS = 32
 _ID_MASK = (1 << _ID_BITS) - 1
 
@@ -28,6 +30,7 @@ class PagedEngine(Waiting):
     """One replica with ``blocks`` of key/value cache.
 
     ``longest``: prompt and output of a request together, where it does not say how much it asks for at most.
+    ``order``: who is next in the queue.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PagedEngine(Waiting):
         *,
         longest: int,
         track_extremes: bool,
+        order: Order = _FCFS,
     ) -> None:
         super().__init__(requests)
         self._decide = policy.decider(grid).decide
@@ -54,6 +58,9 @@ class PagedEngine(Waiting):
         self.prefilling: dict[int, int] = {}
         self.left: Sequence[int] = ()
         self.freed: Sequence[int] = ()
+        # Whose cache the last decision dropped, before anything else.
+        self.dropped: Sequence[int] = ()
+        self.skips = False
         # Seats in order of admission; of those that decode the value of the clock when they have all their tokens.
         self._seats: dict[int, int] = {}
         self._clock = self._decoding = self._context = 0
@@ -70,6 +77,9 @@ class PagedEngine(Waiting):
         self._again: dict[int, int] = {}
         # Of those whose cache was not dropped: steps that they still decode.
         self._back: dict[int, int] = {}
+        # Who is next, where that is not first come first served; and whether to look at it anew.
+        self._line = order.line(self, requests, grid)
+        self._stale = False
         # The step under way.
         self._chunks: Sequence[tuple[int, int]] = ()
         self._joining: list[int] = []
@@ -131,7 +141,7 @@ class PagedEngine(Waiting):
         that is to be resumed those that it comes back with, and decodes its next token with."""
         if request in self._back:
             cached = self._full(request) - self._back[request]
-            return self._blocks.of(cached + 1) - self._held.get(request, 0)
+            return max(0, self._blocks.of(cached + 1) - self._held.get(request, 0))
         if request in self._seats:
             if self._reserve != "computed":
                 return 0
@@ -167,7 +177,10 @@ class PagedEngine(Waiting):
         return request in self._since
 
     def queue(self) -> Iterator[int]:
-        """Ids of the waiting requests: who was preempted, the last one first, then first come first."""
+        """Ids of the waiting requests in the system's order, by default who was preempted, the last one first, then
+        first come first."""
+        if self._line is not None:
+            return iter(self._line)
         return chain(self._preempted, super().queue()) if self._preempted else super().queue()
 
     def oldest(self) -> int:
@@ -186,7 +199,10 @@ class PagedEngine(Waiting):
         for i in range(begin, tail):
             most = blocks.of(max(self._reserved(i, self._prompt[i], self._prompt[i]), self._full(i)))
             if most > blocks.total or not self._fits(self, i, most):
-                self._reject(i)
+                self.refuse(i)
+            elif self._line is not None:
+                self._line.join(i)
+                self._stale = True
 
     def cancel(self, request: int, now: int) -> None:
         """See `Engine.cancel`."""
@@ -203,8 +219,13 @@ class PagedEngine(Waiting):
             self.waiting -= 1
         else:
             self._withdraw(request, now)
+            self._gone(request)
         self._finished[request] = now
         self._requests.first_token.setdefault(request, now)
+
+    def answered(self, request: int) -> bool:
+        """See `Engine.answered`."""
+        return request in self._requests.first_token
 
     @property
     def prefill(self) -> Sequence[tuple[int, int]]:
@@ -220,15 +241,19 @@ class PagedEngine(Waiting):
     def plan(self, now: int) -> Work | Wait:
         """See `Engine.plan`."""
         self.now = now
-        decision = self._decide(self)
+        decision = self._decide(self) if self._line is None else self._in_order(self._line)
         if type(decision) is not Step:
             return self._check_wait(decision)
         if decision.lasts == "batch":
             raise InvariantError("the policy starts a batch to completion, which knows no blocks")
         self._moved = 0
+        self.dropped, self.skips = decision.preempt, bool(decision.skip or decision.resume)
         for i in decision.preempt:
             self._preempt(i)
-        return self._start(decision)
+        work = self._start(decision)
+        # What this decision changed was in its promise.
+        self._stale = decision.lasts == "step"
+        return work
 
     def complete(self, steps: int, first_end: int, end: int, path: Sequence[int] = ()) -> int:
         """See `Engine.complete`; there are no batches, so that it returns 0."""
@@ -261,6 +286,13 @@ class PagedEngine(Waiting):
                 left.append(i)
         self.running -= len(left)
         return 0
+
+    def _in_order(self, line: Line) -> Step | Wait:
+        """What the policy says of the queue in the order of ``line``."""
+        if self._stale:
+            line.look()
+            self._stale = False
+        return self._decide(self)
 
     # A step.
 
@@ -438,6 +470,8 @@ class PagedEngine(Waiting):
             self._again[request] = self.now
         else:
             self._pick(request)
+        if self._line is not None:
+            self._line.take(request)
         known, spared = self._known(request), self._spared(units)
         if lost := self._lost.pop(request, 0):
             self._requests.recomputed[request] += max(0, lost - spared)
@@ -484,6 +518,9 @@ class PagedEngine(Waiting):
 
     def _stand(self, request: int) -> None:
         """It loses its seat."""
+        if self._line is not None:
+            self._line.stop(request)
+            self._stale = True
         cached = self._computed(request)
         end = self._seats.pop(request)
         if end < 0:
@@ -517,6 +554,8 @@ class PagedEngine(Waiting):
         self._emitted[request] = emitted
         self._since.setdefault(request, self.now)
         self._preempted.appendleft(request)
+        if self._line is not None:
+            self._line.join(request)
         self._requests.preemptions[request] += 1
         self.running -= 1
         self.waiting += 1
@@ -533,6 +572,8 @@ class PagedEngine(Waiting):
             self._move(self._blocks.of(cached))
             self._held[request] = wanted
         self._preempted.remove(request)
+        if self._line is not None:
+            self._line.take(request)
         self._again[request] = self.now
         self._resuming.append(request)
         self.waiting -= 1
@@ -575,15 +616,14 @@ class PagedEngine(Waiting):
     def _forget(self, request: int) -> None:
         """Preempted, it will not come back."""
         self._preempted.remove(request)
+        self._gone(request)
         for known in (self._since, self._again, self._emitted, self._lost, self._back):
             known.pop(request, None)
         if request in self._held:
             self._release(request, self._held.pop(request))
 
-    def _reject(self, request: int) -> None:
-        """It can never fit: it is told at once."""
-        at = self._requests.arrival[request]
-        self._withdraw(request, at)
-        self._finished[request] = self._requests.first_token[request] = at
-        self._requests.outcome[request] = "rejected"
-        self.refused.append(request)
+    def _gone(self, request: int) -> None:
+        """It waits no longer, and never will."""
+        if self._line is not None:
+            self._line.leave(request)
+            self._stale = True

@@ -6,11 +6,16 @@ from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
 from simqueue.errors import ConfigError
 from simqueue.kv import ENDLESS, Blocks, PrefixCache, Unlimited
+from simqueue.order import Fcfs, Order
 from simqueue.paged import PagedEngine
+from simqueue.policy.base import BatchingPolicy
 from simqueue.profile import Model
 from simqueue.record import Requests
 from simqueue.system import Memory, System
 from simqueue.units import Grid
+
+Core = Engine | PagedEngine
+"""What a driver drives."""
 
 _GIB = 2**30
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -18,28 +23,42 @@ _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 def core(
     system: System, requests: Requests, grid: Grid, *, hash_tokens: int | None = None, track_extremes: bool
-) -> Engine | PagedEngine:
+) -> Core:
     """A fresh core for one replica; ``hash_tokens``: tokens in the units that ``requests.hashes`` are of.
 
     Raises:
-        ConfigError: the policy and the memory do not go together, or the memory holds no block.
+        ConfigError: the policy and the memory do not go together, the memory holds no block, or the workload lacks what
+            the order goes by.
     """
-    if not is_paged(system):
-        return Engine(system.policy, requests, grid, track_extremes=track_extremes)
     longest = longest_context(system)
-    if getattr(system.policy, "reserve", "computed").startswith("max") and not longest and requests.max_output is None:
+    needs_most = getattr(system.policy, "reserve", "computed").startswith("max")
+    if is_paged(system) and needs_most and not longest and requests.max_output is None:
         raise ConfigError(
             "policy: it reserves blocks for the maximum output of a request, which the workload does not say: give "
             "workload.max_output_tokens, or system.max_context_tokens"
         )
-    return PagedEngine(
-        system.policy,
-        requests,
-        grid,
-        blocks(system, hash_tokens),
-        longest=longest or ENDLESS,
-        track_extremes=track_extremes,
-    )
+    cache = blocks(system, hash_tokens)
+    return _core(system.policy, requests, grid, cache, longest or ENDLESS, system.order, track_extremes=track_extremes)
+
+
+def unlimited(policy: BatchingPolicy, requests: Requests, grid: Grid) -> Core:
+    """A fresh core for a policy alone, whose memory never fills."""
+    return _core(policy, requests, grid, Unlimited(), ENDLESS, Fcfs(), track_extremes=True)
+
+
+def _core(
+    policy: BatchingPolicy,
+    requests: Requests,
+    grid: Grid,
+    cache: Blocks,
+    longest: int,
+    order: Order,
+    *,
+    track_extremes: bool,
+) -> Core:
+    if not getattr(policy, "paged", False):
+        return Engine(policy, requests, grid, track_extremes=track_extremes)
+    return PagedEngine(policy, requests, grid, cache, longest=longest, track_extremes=track_extremes, order=order)
 
 
 def is_paged(system: System) -> bool:
@@ -56,6 +75,15 @@ def is_paged(system: System) -> bool:
             "sglang, tensorrt-llm), or leave prefix_caching out"
         )
     return paged
+
+
+def check_order(system: System) -> None:
+    """Refuse an order that the policy would not follow. Raises ConfigError."""
+    if not isinstance(system.order, Fcfs) and not getattr(system.policy, "ordered", False):
+        raise ConfigError(
+            "order: the policy does not start whom it finds at the head of the queue: take one that does (vllm with "
+            'policy = "fcfs", sarathi, orca, tgi), or leave order out'
+        )
 
 
 def longest_context(system: System) -> int | None:

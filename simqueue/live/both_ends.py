@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from simqueue.fates import Fates
 from simqueue.live.clients import Account
 from simqueue.live.ledger import Ledger
 from simqueue.live.worker import GRID, TICKS_PER_NS
@@ -63,6 +64,24 @@ class BothEnds:
 
     def _there(self, ns: Sequence[int]) -> Column:
         return (np.array(ns, np.int64)[self.rows] - self.origin_ns) * TICKS_PER_NS
+
+    def fates(self) -> Fates | None:
+        """Who lost its seat and when it had it again; None if nobody did."""
+        requests = self.ledger.requests
+        if not requests.preemptions:
+            return None
+        fates, kept = Fates.of(requests), self._kept
+        row = np.full(len(requests.prompt), -1)
+        row[kept] = np.arange(len(kept))
+        spells = fates.spells.copy()
+        spells[:, 0] = row[spells[:, 0]]
+        return Fates(
+            outcome=np.zeros(len(kept), np.int64),
+            preemptions=fates.preemptions[kept],
+            recomputed_tokens=fates.recomputed_tokens[kept],
+            cached_tokens=fates.cached_tokens[kept],
+            spells=spells[spells[:, 0] >= 0],
+        )
 
     def workload(self, asked: Workload) -> Workload:
         """The completed ones of what was asked, with the columns that only a live run has."""

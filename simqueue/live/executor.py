@@ -59,8 +59,8 @@ class Executor(Protocol):
 
     def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
         """Start the step, without waiting for it: so many further prompt tokens of these requests, in this order, and
-        a token of every other request whose prompt is complete. ``work`` is the plan; one that does not stream runs
-        all its steps."""
+        a token of every other request whose prompt is complete, unless the plan pauses them. ``work`` is the plan; one
+        that does not stream runs all its steps."""
 
     def ahead(self, leaving: Sequence[int]) -> None:
         """Behind the step that was launched, start what the next one decodes, without waiting for either: everybody who

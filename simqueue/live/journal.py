@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 
 import msgspec
 
-from simqueue.engine import Engine
 from simqueue.plan import Wait, Work
 from simqueue.policy.base import BatchingPolicy
-from simqueue.record import OpenRequests
+from simqueue.record import OpenRequests, Requests
+from simqueue.replica import Core, unlimited
 from simqueue.units import Grid
 
 
@@ -61,8 +62,11 @@ Told = Submitted | Cancelled | Closed | Opened | Completed
 Entry = Told | Planned
 
 
-def replay(journal: Sequence[Entry], policy: BatchingPolicy, grid: Grid) -> list[tuple[Planned, Planned | None]]:
-    """The plans that a fresh engine makes otherwise: what was planned live, and what is planned now.
+def replay(
+    journal: Sequence[Entry], policy: BatchingPolicy, grid: Grid, core: Callable[[Requests], Core] | None = None
+) -> list[tuple[Planned, Planned | None]]:
+    """The plans that a fresh engine makes otherwise: what was planned live, and what is planned now. ``core``
+    makes that engine, where its memory is limited.
 
     After another plan the calls may make no sense any more: then it makes none of those that are left, each None.
     """
@@ -70,15 +74,15 @@ def replay(journal: Sequence[Entry], policy: BatchingPolicy, grid: Grid) -> list
     again: list[Planned] = []
     # Whatever the engine, or a policy of anybody's, says to calls that make no sense.
     with suppress(Exception):
-        for planned in _made_again(journal, policy, grid):
+        for planned in _made_again(journal, core or partial(unlimited, policy, grid=grid)):
             again.append(planned)  # noqa: PERF402 - what was made before it failed counts
     return [(before, now) for before, now in zip_longest(live, again) if before != now]
 
 
-def _made_again(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) -> Iterator[Planned]:
+def _made_again(journal: Iterable[Entry], core: Callable[[Requests], Core]) -> Iterator[Planned]:
     """The plans of a fresh engine to which the same is told."""
     requests = OpenRequests()
-    engine = Engine(policy, requests, grid, track_extremes=True)
+    engine = core(requests)
     for entry in journal:
         if isinstance(entry, Planned):
             yield plan(engine, entry.now)
@@ -86,13 +90,13 @@ def _made_again(journal: Iterable[Entry], policy: BatchingPolicy, grid: Grid) ->
             tell(engine, requests, entry)
 
 
-def plan(engine: Engine, now: int) -> Planned:
+def plan(engine: Core, now: int) -> Planned:
     """Ask the engine, and note its answer."""
     answer = engine.plan(now)
     return Planned(now, answer, tuple(engine.prefill) if isinstance(answer, Work) else ())
 
 
-def tell(engine: Engine, requests: OpenRequests, entry: Told) -> None:
+def tell(engine: Core, requests: OpenRequests, entry: Told) -> None:
     """Make the call that an entry is the record of."""
     match entry:
         case Submitted():

@@ -15,7 +15,7 @@ from simqueue.record import Column, OpenRequests
 Outcome = Literal["completed", "cancelled", "failed"]
 LEAP_FIELDS = (
     *("start", "steps", "first", "total", "rows", "context", "longest"),
-    *("prefill_rows", "new_tokens", "prefill_context", "widest"),
+    *("prefill_rows", "new_tokens", "prefill_context", "widest", "paused"),
 )
 HOST_FIELDS = ("receive", "schedule", "launch", "ahead", "device", "complete", "deliver")
 """Where the wall time of a step goes, in order: taking messages in; the policy's decision; staging and launching;
@@ -59,7 +59,7 @@ class Ledger:
     def note_steps(self, work: Work, start: int, ends: Sequence[int], *, waited: bool) -> None:
         """The work ran for so many steps, one after another."""
         rows, joining = work.decode_rows + work.held_rows, work.prefill_rows
-        prefill = (joining, work.new_tokens, work.prefill_context, work.widest)
+        prefill = (joining, work.new_tokens, work.prefill_context, work.widest, int(work.paused > 0))
         first = ends[0] - start
         self._steps.append((start, 1, first if joining else 0, first, rows, work.context, work.longest, *prefill))
         self.waited.append(waited)
@@ -67,7 +67,7 @@ class Ledger:
             everyone = rows + joining
             context = work.context + rows + work.new_tokens + everyone * age
             longest = max(work.longest + 1, work.widest) + age
-            self._steps.append((before, 1, 0, end - before, everyone, context, longest, 0, 0, 0, 0))
+            self._steps.append((before, 1, 0, end - before, everyone, context, longest, 0, 0, 0, 0, 0))
             self.waited.append(False)
 
     def note_host(self, stamps: Sequence[int], steps: int) -> None:

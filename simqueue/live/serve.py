@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -27,6 +28,8 @@ from simqueue.live.ledger import Outcome
 from simqueue.live.worker import GRID, Worker, with_batch
 from simqueue.policy.base import BatchingPolicy
 from simqueue.provenance import provenance
+from simqueue.record import Requests
+from simqueue.replica import Core, core, is_paged
 from simqueue.result import Result
 from simqueue.system import System
 from simqueue.workload import Workload
@@ -35,7 +38,7 @@ from simqueue.workload import Workload
 _HEAD_START_NS = 20_000_000
 _PROMPTS = 1 << 17
 # What the policies call the most requests that they run at a time.
-_LIMITS = ("max_seqs", "batch", "max_batch")
+_LIMITS = ("max_seqs", "batch", "max_batch", "max_num_seqs", "max_bs", "max_running_requests", "max_batch_size")
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def serve(
     about = provenance(workload, system, seed, GRID)
     about["live"] = {"executor": dict(executor.describe()), "clients": clients}
     with noted() as interrupt:
-        run = _run(workload, system.policy, executor, clients, _job(workload, prompts, leaves or {}), interrupt.pressed)
+        run = _run(workload, system, executor, clients, _job(workload, prompts, leaves or {}), interrupt.pressed)
         ends = BothEnds(run.worker.ledger, run.account, run.origin_ns, with_batch(system.policy, executor))
         if run.error is not None:
             about["live"]["error"] = str(run.error)
@@ -130,8 +133,8 @@ def serve(
 def _refuse_sessions(workload: Workload) -> None:
     if workload.sessions:
         raise ConfigError(
-            "sessions cannot run live yet, since their prompts would have to hold the model's answers: simulate them, or "
-            "use other arrivals"
+            "sessions cannot run live yet, since their prompts would have to hold the model's answers: simulate them, "
+            "or use other arrivals"
         )
 
 
@@ -151,6 +154,8 @@ def _check(workload: Workload, system: System, executor: Executor, clients: Wher
             f"the {executor.describe()['runner']} executor runs whole batches, whose requests cannot join or leave "
             "between steps: use the graph executor, or a run-to-completion policy"
         )
+    if is_paged(system) and system.memory and system.memory.prefix_caching:
+        raise ConfigError("memory: prefix_caching = true, and no executor has a prefix cache: leave it out")
     check_rows(system.policy, executor.max_rows)
 
 
@@ -221,7 +226,7 @@ class _Run(NamedTuple):
 
 def _run(
     workload: Workload,
-    policy: BatchingPolicy,
+    system: System,
     executor: Executor,
     clients: Where,
     job: Job,
@@ -231,7 +236,10 @@ def _run(
     ours, theirs = socket.socketpair()
     with ours, _quiet(), _clients(clients, theirs, job) as crowd:
         origin_ns = now_ns() + _HEAD_START_NS
-        worker = Worker(policy, executor, [Connection(ours)], origin_ns, workload.meta["users"], stopped)
+        worker = Worker(
+            *(system.policy, executor, [Connection(ours)], origin_ns, workload.meta["users"], stopped),
+            core=core_of(system),
+        )
         crowd.begin(origin_ns)
         thread = threading.Thread(target=worker.run, name="simqueue worker")
         thread.start()
@@ -240,6 +248,11 @@ def _run(
             return _Run(worker, crowd.account(), origin_ns, worker.error)
         except SimqueueError as error:
             return _Run(worker, Account.empty(len(workload)), origin_ns, worker.error or error)
+
+
+def core_of(system: System) -> Callable[[Requests], Core]:
+    """What makes the engine of a live run."""
+    return partial(core, system, grid=GRID, track_extremes=True)
 
 
 def _served(run: _Run, result: Result | None, interrupted: bool) -> Served:
@@ -269,7 +282,7 @@ def _result(
     return Result(
         workload=ends.workload(workload),
         grid=GRID,
-        fates=None,
+        fates=ends.fates(),
         **ends.times(),
         leaps=ends.ledger.leaps(),
         with_batch=ends.with_batch,

@@ -48,6 +48,7 @@ class SleepExecutor:
         self._emitted: dict[int, int] = {}
         self._due_ns = 0
         self._begun = False
+        self._still: set[int] = set()
         self.max_rows, self.window = max_rows, window
 
     def begin(self, request: int, prompt: Tokens) -> None:
@@ -59,6 +60,7 @@ class SleepExecutor:
         """Note when the step will be over; where it has begun, that was when the last one was over."""
         begin = self._due_ns if self._begun else now_ns()
         self._begun = False
+        self._still = {request for request, left in self._left.items() if left == 0} if work.paused else set()
         for request, tokens in chunks:
             self._left[request] -= tokens
         self._due_ns = begin + self._cost.step(work) * 10**9 // self._grid.ticks_per_s
@@ -71,7 +73,7 @@ class SleepExecutor:
         """Sleep until then, the last part awake."""
         while (left := self._due_ns - now_ns()) > 0:
             time.sleep(max(0, left - _OVERSLEPT_NS) / 1e9)
-        requests = [request for request, left in self._left.items() if left == 0]
+        requests = [request for request, left in self._left.items() if left == 0 and request not in self._still]
         tokens = [token(request, self._emitted[request]) for request in requests]
         for request in requests:
             self._emitted[request] += 1

@@ -15,15 +15,17 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from simqueue.engine import Engine
 from simqueue.errors import DeviceError, SimqueueError
 from simqueue.live.connection import Connection
 from simqueue.live.executor import Emitted, Executor, Tokens, now_ns
 from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Submitted, Told, plan, tell
 from simqueue.live.ledger import Ledger
 from simqueue.live.wire import Answer, Cancel, Failed, Submit
+from simqueue.paged import PagedEngine
 from simqueue.plan import Wait, Work
 from simqueue.policy.base import BatchingPolicy
+from simqueue.record import Requests
+from simqueue.replica import Core, unlimited
 from simqueue.units import Grid
 
 GRID = Grid()
@@ -36,7 +38,7 @@ class Worker:
 
     Times are ticks of `GRID` since ``origin_ns``. An error of the device ends every answer and is kept in ``error``.
     In a closed loop ``users`` is how many there are: while all of them wait, no policy waits for company. Once
-    ``stopped()``, the step under way is the last.
+    ``stopped()``, the step under way is the last. ``core`` makes the engine, where its memory is limited.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Worker:
         origin_ns: int,
         users: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        core: Callable[[Requests], Core] | None = None,
     ) -> None:
         self.ledger = Ledger()
         self.journal: list[Entry] = []
         self.error: SimqueueError | None = None
         self._requests = self.ledger.requests
-        self._engine = Engine(policy, self._requests, GRID, track_extremes=True)
+        self._engine = core(self._requests) if core else unlimited(policy, self._requests, GRID)
+        # Where a step may prefill alone, nobody decodes before the policy has been asked.
+        self._decodes_ahead = getattr(policy, "mixes", True)
         self._executor = executor
         self._with_batch = with_batch(policy, executor)
         self._connections = list(connections)
@@ -67,6 +72,8 @@ class Worker:
         self._clients: dict[int, tuple[Connection, int]] = {}
         self._prompts: dict[int, Tokens] = {}
         self._kept: dict[int, list[int]] = {}
+        # Whose cache may be dropped: what was computed then has to be begun anew.
+        self._known: dict[int, list[int]] | None = {} if isinstance(self._engine, PagedEngine) else None
         self._aboard: dict[int, None] = {}
         self._without_first: set[int] = set()
         self._to_deliver: list[tuple[Emitted, Sequence[int]]] = []
@@ -104,11 +111,16 @@ class Worker:
         self.journal.append(planned)
         if isinstance(planned.answer, Wait):
             return self._wait(planned.answer)
+        if self._engine.skips:
+            raise DeviceError("the policy leaves out some who decode, which the device cannot: run it simulated")
         decided = now_ns()
+        if self._engine.dropped:
+            self._drop(self._engine.dropped)
         self._begin(planned.prefill, now)
         self._executor.launch(planned.prefill, planned.answer)
         launched = now_ns()
-        self._executor.ahead(self._engine.leaving)
+        if self._decodes_ahead:
+            self._executor.ahead(self._engine.leaving)
         onward = now_ns()
         emitted = self._executor.collect(self._stopped)
         ended = now_ns()
@@ -159,6 +171,11 @@ class Worker:
         # Nobody comes after the instant at which they are there, whatever the clocks say.
         arrival = min(self._ticks(message.arrival_ns), received)
         self._tell(Submitted(arrival, len(prompt), message.output, message.max_output, message.predicted_output))
+        if self._engine.refused:
+            self._engine.refused.clear()
+            self.ledger.outcome[request] = "failed"
+            connection.send(Failed([message.request], "it can never fit the key/value cache"))
+            self._forget(request)
 
     def _refusal(self, prompt: Tokens, output: int) -> str:
         """Why the device cannot serve a request, if it cannot."""
@@ -196,10 +213,24 @@ class Worker:
                     f"the policy runs more than the {self._executor.max_rows} requests that the executor has room for: "
                     "lower its limit, or give the executor more rows (live.max_rows)"
                 )
-            self._executor.begin(request, self._prompts.pop(request))
-            self.ledger.scheduled[request] = now
+            prompt = self._prompts.pop(request)
+            if self._known is not None:
+                self._known[request] = prompt.tolist()
+            self._executor.begin(request, prompt)
+            if self.ledger.scheduled[request] < 0:
+                self.ledger.scheduled[request] = now
             self._aboard[request] = None
-            self._without_first.add(request)
+            if self.ledger.first_token[request] < 0:
+                self._without_first.add(request)
+
+    def _drop(self, requests: Sequence[int]) -> None:
+        """They lose their seats: what is known of them is a prompt to compute again."""
+        assert self._known is not None
+        self._executor.end(requests)
+        for request in requests:
+            self._prompts[request] = np.array(self._known.pop(request), np.int64)
+            del self._aboard[request]
+            self._without_first.discard(request)
 
     def _complete(self, work: Work, start: int, emitted: Sequence[Emitted]) -> None:
         ends = []
@@ -209,6 +240,9 @@ class Worker:
             ends.append(self._at(step.end_ns))
             if self._without_first:
                 self._note_first_tokens(step.requests, ends[-1])
+            if self._known is not None:
+                for request, token in zip(step.requests, step.tokens, strict=True):
+                    self._known[request].append(token)
         # Back to back, what the host does between two steps is part of the second.
         self.ledger.note_steps(work, start if self._waited else self._last_end, ends, waited=self._waited)
         self._waited, self._last_end = False, ends[-1]
@@ -232,6 +266,8 @@ class Worker:
             for request in self._engine.freed:
                 del self._aboard[request]
                 self._without_first.discard(request)
+                if self._known is not None:
+                    del self._known[request]
 
     # What goes to the clients.
 

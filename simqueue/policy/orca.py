@@ -27,6 +27,7 @@ class Orca(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     max_bs: int
     paged: ClassVar[bool] = True
     reserve: ClassVar[Reserve] = "max_output"
+    ordered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least("policy orca", "max_bs", self.max_bs, 1)

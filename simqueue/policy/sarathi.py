@@ -35,6 +35,7 @@ class Sarathi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     paged: ClassVar[bool] = True
     reserve: ClassVar[Reserve] = "prompt"
     headroom: ClassVar[int] = 1
+    ordered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least(_WHERE, "max_num_seqs", self.max_num_seqs, 1)

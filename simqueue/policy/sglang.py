@@ -40,6 +40,7 @@ class Sglang(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     schedule_policy: Literal["fcfs", "lpm", "lof", "shortest-prefill-first"] = "fcfs"
     schedule_conservativeness: float = 1.0
     paged: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
     prefixes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -33,7 +33,9 @@ class Tgi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     max_batch_prefill_tokens: int = 4096
     max_batch_size: int | None = None
     paged: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
     reserve: ClassVar[Reserve] = "max_cached"
+    ordered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.waiting_served_ratio < float("inf"):

@@ -52,6 +52,11 @@ class Vllm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
                 f"{self.max_num_seqs}: raise the first or lower the second"
             )
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it takes the queue as it stands."""
+        return self.policy == "fcfs"
+
     def decider(self, grid: Grid) -> VllmDecider:
         """The rule."""
         return VllmDecider(self)

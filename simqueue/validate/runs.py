@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from simqueue.errors import SimqueueError
 from simqueue.live.executor import Executor
 from simqueue.live.journal import Planned, replay
-from simqueue.live.serve import Served, serve
+from simqueue.live.serve import Served, core_of, serve
 from simqueue.live.worker import GRID
-from simqueue.policy.base import BatchingPolicy
 from simqueue.result import Result
+from simqueue.system import System
 from simqueue.units import digits
 from simqueue.validate import machine
 from simqueue.validate.again import unchecked
@@ -61,7 +61,7 @@ def run(case: Case, executor: Executor, repeats: int, folder: Path) -> Runs:
         results,
         dict(sum((Counter(run.outcomes) for run in served), Counter())),
         _host_s(served),
-        *_replayed(served, case.scenario.system.policy),
+        *_replayed(served, case.scenario.system),
         None if stolen is None else digits(stolen),
         {
             **machine.provenance(case.scenario.system.cost, executor.describe()),
@@ -135,10 +135,10 @@ def _result(served: Served) -> Result:
     return served.result
 
 
-def _replayed(served: Sequence[Served], policy: BatchingPolicy) -> tuple[int, int]:
+def _replayed(served: Sequence[Served], system: System) -> tuple[int, int]:
     """How many plans the runs made, and how many of them a fresh engine makes otherwise."""
     plans = sum(isinstance(entry, Planned) for run in served for entry in run.journal)
-    return plans, sum(len(replay(run.journal, policy, GRID)) for run in served)
+    return plans, sum(len(replay(run.journal, system.policy, GRID, core_of(system))) for run in served)
 
 
 def _host_s(served: Sequence[Served]) -> dict[str, float]:

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from calibration.check import agreement, serve  # noqa: E402
-from simqueue import Affine, Continuous, Static, System, Workload  # noqa: E402
+from simqueue import Affine, Continuous, Memory, Static, System, Workload  # noqa: E402
 from simqueue.errors import ConfigError, DeviceError  # noqa: E402
 from simqueue.live.device import make, text  # noqa: E402
 from simqueue.live.device.buckets import Buckets, buckets  # noqa: E402
@@ -29,6 +29,7 @@ from simqueue.live.device.static import StaticModel  # noqa: E402
 from simqueue.live.serve import RunError  # noqa: E402
 from simqueue.live.serve import serve as live  # noqa: E402
 from simqueue.plan import Work  # noqa: E402
+from simqueue.policy import Sglang, Vllm  # noqa: E402
 
 KINDS = make.KINDS
 ROWS, WINDOW, OUTPUT = 6, 128, 24
@@ -443,3 +444,19 @@ def test_bytes_there_and_back_and_through_the_pipeline(loaded):
         assert tokenizer.decode(ids) == words
     answer = text.pipeline(loaded)("Once upon", max_new_tokens=4, do_sample=False)
     assert answer[0]["generated_text"].startswith("Once upon")
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize(
+    "policy", [Vllm(64, ROWS), Sglang(ROWS, 64, schedule_conservativeness=0.0)], ids=["vllm", "sglang"]
+)
+def test_what_is_computed_again_after_preemption_is_the_same_answer(loaded, expected, policy, overlaps):
+    """The cache holds one of the longest and little more, so that answers are interrupted, some more than once."""
+    prompts, answers = expected
+    lengths, outputs = [len(p) for p in prompts], [OUTPUT] * len(prompts)
+    work = Workload.from_columns([0.0] * len(prompts), lengths, outputs, max_output_tokens=outputs)
+    system = System(policy, Affine(1e-3), memory=Memory(1, 140))
+    run = live(work, system, executor_of("graph", loaded, overlaps=overlaps), clients="thread", prompts=prompts)
+    assert run.outcomes["completed"] == len(prompts)
+    assert run.result.summary()["preemptions"] > 0
+    agree(answers, run.answers)

@@ -61,10 +61,13 @@ class GraphExecutor:
     def launch(self, chunks: Sequence[tuple[int, int]], work: Work) -> None:
         """Start the step without waiting for it: decoding first, unless that has begun, whose launch needs nothing from
         the host."""
+        decodes = bool(self._slots.decoding) and not work.paused
         if not self._begun:
-            self._decode()
+            self.clock.start()
+            if decodes:
+                self._decode()
         self._begun = False
-        self._requests, self._where = self._slots.order()[:2] if self._slots.decoding else ([], self._where[:0])
+        self._requests, self._where = self._slots.order()[:2] if decodes else ([], self._where[:0])
         if chunks:
             self._prefill(chunks)
         self._model.fetch()
@@ -75,7 +78,9 @@ class GraphExecutor:
         if self.overlaps:
             self._end(leaving)
             self._left.update(leaving)
-            self._decode()
+            self.clock.start()
+            if self._slots.decoding:
+                self._decode()
             self._begun = True
 
     def collect(self, stopped: Callable[[], bool]) -> list[Emitted]:
@@ -113,10 +118,7 @@ class GraphExecutor:
             self._slots.end(request)
 
     def _decode(self) -> None:
-        self.clock.start()
         slots = self._slots
-        if not slots.decoding:
-            return
         rows = bucket(self.sizes.rows, len(slots.decoding))
         for source, target, tokens in slots.compact(rows):
             self._model.copy(source, target, tokens)

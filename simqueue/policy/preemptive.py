@@ -1,0 +1,63 @@
+"""What preemptive policies share: seats go to the first of a line, whoever has them now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from simqueue.kv import Reserve
+from simqueue.policy.base import PagedView
+
+Keeps = Literal["keep", "swap"]
+"""What becomes of the cache of one that loses its seat: it stays where it is, or goes to the host and comes back."""
+
+
+class Seating(NamedTuple):
+    """Who goes on, who loses the seat, who gets it back, and who starts with how many tokens."""
+
+    on: tuple[int, ...]
+    preempt: tuple[int, ...]
+    resume: tuple[int, ...]
+    prefill: tuple[tuple[int, int], ...]
+
+
+def reserve(preemption: Keeps) -> Reserve:
+    """Caches that stay where they are could fill memory with requests none of which can go on: so each holds from the
+    start what it takes at most."""
+    return "max_cached" if preemption == "keep" else "computed"
+
+
+def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) -> Seating:
+    """The first ``seats`` of ``line`` for whom there is memory. Behind a prompt for which there is none no other one
+    starts, but who has a cache goes on."""
+    swaps = preemption == "swap"
+    free = view.free_blocks + (sum(view.blocks(i) for i in view.seats) if swaps else 0)
+    chosen: set[int] = set()
+    resume: list[int] = []
+    prefill: list[tuple[int, int]] = []
+    full = False
+    for request in line:
+        if len(chosen) == seats:
+            break
+        starts = not (request in view.seats or view.preempted(request))
+        if starts and full:
+            continue
+        tokens = view.backlog(request)
+        need = _goes_on(view, request, swaps) if request in view.seats else view.needs(request, tokens)
+        if need > free:
+            full = full or starts
+            continue
+        free -= need
+        chosen.add(request)
+        if starts:
+            prefill.append((request, tokens))
+        elif request not in view.seats:
+            resume.append(request)
+    on = tuple(i for i in view.seats if i in chosen)
+    preempt = tuple(i for i in view.seats if i not in chosen)
+    return Seating(on, preempt, tuple(resume), tuple(prefill))
+
+
+def _goes_on(view: PagedView, request: int, swaps: bool) -> int:
+    """Blocks of all that somebody who runs needs to go on running."""
+    return view.blocks(request) + view.grows(request) if swaps else 0
