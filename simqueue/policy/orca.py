@@ -18,10 +18,12 @@ _DECODE = Step()
 
 class Orca(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="orca"):
     """Orca (Yu et al., OSDI 2022, Algorithm 1, one worker): at most ``max_bs`` requests in each iteration, first come
-    first served, each with its whole prompt in its first one, and admitted only if memory for its prompt and its maximum
-    output is free, which it holds to its end. Slots of the paper are tokens of `simqueue.Memory` (block_size = 1).
+    first served, each with its whole prompt in its first one, and admitted only if memory for its prompt and its
+    maximum output is free, which it holds to its end. Slots of the paper are tokens of `simqueue.Memory` (block_size
+    = 1).
 
     Left out: pipeline stages (``n_workers``), selective batching (which is the cost model's to tell).
+   
     """
 
     max_bs: int

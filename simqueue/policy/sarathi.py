@@ -19,14 +19,16 @@ _WHERE = "policy sarathi"
 
 
 class Sarathi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sarathi"):
-    """Sarathi-Serve (Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI 2024)
-    as in microsoft/sarathi-serve, ``sarathi_scheduler.py``: in each step everybody who decodes does, then prompts are
-    computed with what decoding leaves of ``chunk_size`` tokens, first those begun, by arrival, then waiting ones, first
-    come first served, while there are seats (``max_num_seqs``) and blocks for the whole prompt above ``watermark``.
+    """Sarathi-Serve (Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve", OSDI
+    2024) as in microsoft/sarathi-serve, ``sarathi_scheduler.py``: in each step everybody who decodes does, then
+    prompts are computed with what decoding leaves of ``chunk_size`` tokens, first those begun, by arrival, then
+    waiting ones, first come first served, while there are seats (``max_num_seqs``) and blocks for the whole prompt
+    above ``watermark``.
 
-    A request decodes only if a block is free, whether it takes one or not; if none is, whoever came last of those not yet
-    looked at is preempted, to be computed again, and goes to the head of the queue. Left out: the dynamic chunking
-    schedule, pipeline stages; and a slip of the source, in which a preempted request forgets how much it has emitted.
+    A request decodes only if a block is free, whether it takes one or not; if none is, whoever came last of those not
+    yet looked at is preempted, to be computed again, and goes to the head of the queue. Left out: the dynamic
+    chunking schedule, pipeline stages; and a slip of the source, in which a preempted request forgets how much it has
+    emitted.
     """
 
     max_num_seqs: int = 128
@@ -43,8 +45,8 @@ class Sarathi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             raise ConfigError(f"{_WHERE}: watermark = {self.watermark} must be within 0 and 1")
         if self.chunk_size < self.max_num_seqs:
             raise ConfigError(
-                f"{_WHERE}: chunk_size = {self.chunk_size} is less than max_num_seqs = {self.max_num_seqs}, all of which "
-                "decode in a step: raise the first or lower the second"
+                f"{_WHERE}: chunk_size = {self.chunk_size} is less than max_num_seqs = {self.max_num_seqs}, all of "
+                "which decode in a step: raise the first or lower the second"
             )
 
     def fits(self, view: PagedView, request: int, most: int) -> bool:

@@ -22,16 +22,16 @@ _RATIO, _LEAST, _DECAY_STEPS, _RETRACT_STEPS, _CLIP, _LONG_QUEUE = 0.7, 0.14, 60
 
 class Sglang(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sglang"):
     """SGLang 0.5.23, ``managers/scheduler.py`` and ``schedule_policy.py``: a step is either prompts or decoding, and
-    prompts go first. Requests start in the order of ``schedule_policy`` (``fcfs``; ``lpm``: longest match in the prefix
-    cache, as long as at most 128 wait; ``lof``: longest maximum output; ``shortest-prefill-first``) while seats
-    (``max_running_requests``), tokens (``max_prefill_tokens``; a prompt beyond ``chunked_prefill_size`` is cut) and memory
-    last: prompts, and of the maximum outputs of all a share, the new-token ratio. It begins at 0.7 times
-    ``schedule_conservativeness``, falls with each decoding step to 0.14 of that within 600, and rises when there is too
-    little: then those with the fewest tokens are retracted, to be computed again, and go to the end of the queue.
+    prompts go first. Requests start in the order of ``schedule_policy`` (``fcfs``; ``lpm``: longest match in the
+    prefix cache, as long as at most 128 wait; ``lof``: longest maximum output; ``shortest-prefill-first``) while
+    seats (``max_running_requests``), tokens (``max_prefill_tokens``; a prompt beyond ``chunked_prefill_size`` is cut)
+    and memory last: prompts, and of the maximum outputs of all a share, the new-token ratio. It begins at 0.7 times
+    ``schedule_conservativeness``, falls with each decoding step to 0.14 of that within 600, and rises when there is
+    too little: then those with the fewest tokens are retracted, to be computed again, and go to the end of the queue.
 
     ``chunked_prefill_size = None``: prompts are not cut. Left out: mixed chunks, priorities, overlap of scheduling
-    and running, speculative decoding, what it takes for requests that ignore the end of a text. A request that can never
-    have its maximum output is rejected (upstream cuts that output).
+    and running, speculative decoding, what it takes for requests that ignore the end of a text. A request that can
+    never have its maximum output is rejected (upstream cuts that output).
     """
 
     max_running_requests: int = 256
@@ -49,7 +49,9 @@ class Sglang(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         if self.chunked_prefill_size is not None:
             at_least(_WHERE, "chunked_prefill_size", self.chunked_prefill_size, 1)
         if not 0 <= self.schedule_conservativeness < float("inf"):
-            raise ConfigError(f"{_WHERE}: schedule_conservativeness = {self.schedule_conservativeness} must be at least 0")
+            raise ConfigError(
+                f"{_WHERE}: schedule_conservativeness = {self.schedule_conservativeness} must be at least 0"
+            )
 
     def fits(self, view: PagedView, request: int, most: int) -> bool:
         """Whether there is room for its maximum output and a block."""
@@ -69,6 +71,7 @@ class SglangDecider:
         chunked: whose prompt is half computed.
         full: no prompt starts before somebody has left.
         ratio: the share of the maximum outputs for which memory is promised, as of step ``decayed`` of the clock.
+   
     """
 
     def __init__(self, policy: Sglang) -> None:
@@ -193,6 +196,7 @@ class _Room:
 
     Attributes:
         free: of memory; ``promised`` to outputs and to those who have started, ``taken`` by these.
+   
     """
 
     def __init__(self, view: PagedView, policy: Sglang, promised: float) -> None:

@@ -28,9 +28,9 @@ class TensorrtLlm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
       paused, to be computed again, and keeps its place in that order.
     - ``STATIC_BATCH``: as the first, but nobody is added while anybody decodes.
 
-    Then, of these, as many are in the step as ``max_batch_size`` and ``max_num_tokens`` allow. A prompt that does not fit
-    stops all behind it, or is cut to whole blocks with ``enable_chunked_context``. Left out: other chunking policies,
-    beams, several micro batches, host memory, reuse of blocks in the estimate.
+    Then, of these, as many are in the step as ``max_batch_size`` and ``max_num_tokens`` allow. A prompt that does not
+    fit stops all behind it, or is cut to whole blocks with ``enable_chunked_context``. Left out: other chunking
+    policies, beams, several micro batches, host memory, reuse of blocks in the estimate.
     """
 
     capacity_scheduler_policy: Literal["GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH"] = "GUARANTEED_NO_EVICT"

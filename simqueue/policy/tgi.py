@@ -18,14 +18,16 @@ _WHERE = "policy tgi"
 
 
 class Tgi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tgi"):
-    """Text Generation Inference 2, ``backends/v3/src/backend.rs`` and ``queue.rs`` without chunking: a step is either the
-    prompts of those who join or the decoding of all. While a batch runs, others join it only if they are at least
-    ``waiting_served_ratio`` times as many, or once ``max_waiting_tokens`` steps have passed since somebody joined, and
-    there is a decoding step between. Joining are the first of the queue, while their prompts have at most
-    ``max_batch_prefill_tokens`` together and memory for prompts and maximum outputs is free, which they hold to their end.
+    """Text Generation Inference 2, ``backends/v3/src/backend.rs`` and ``queue.rs`` without chunking: a step is either
+    the prompts of those who join or the decoding of all. While a batch runs, others join it only if they are at least
+    ``waiting_served_ratio`` times as many, or once ``max_waiting_tokens`` steps have passed since somebody joined,
+    and there is a decoding step between. Joining are the first of the queue, while their prompts have at most
+    ``max_batch_prefill_tokens`` together and memory for prompts and maximum outputs is free, which they hold to their
+    end.
 
     The defaults are the launcher's. Left out: the block that its health check takes; TGI 3 on back ends that compute
     prompts in chunks, where the ratio has no meaning.
+   
     """
 
     waiting_served_ratio: float = 0.3

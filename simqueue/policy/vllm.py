@@ -24,12 +24,12 @@ class Vllm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     tokens (``max_num_batched_tokens``), seats (``max_num_seqs``) and blocks: all of the prompt's (unless
     ``scheduler_reserve_full_isl = false``: then those of its first chunk), and ``watermark`` of all, if anybody runs.
 
-    A prompt that exceeds the budget is computed in chunks, none longer than ``long_prefill_token_threshold``, if that is
-    not 0 and anybody else is there. Blocks are taken as tokens are computed. Where there are none, the last of the
+    A prompt that exceeds the budget is computed in chunks, none longer than ``long_prefill_token_threshold``, if that
+    is not 0 and anybody else is there. Blocks are taken as tokens are computed. Where there are none, the last of the
     running is preempted (``policy = "priority"``: the least urgent, of those the last that arrived), to be computed
-    again, and goes to the head of the queue. The defaults are those of ``SchedulerConfig``; a server on a H100 or H200
-    starts with 8192 tokens and 1024 seats. Left out: ``enable_chunked_prefill = false``, speculative decoding, encoders,
-    LoRA limits, asynchronous scheduling, pipeline stages, transfers of the cache.
+    again, and goes to the head of the queue. The defaults are those of ``SchedulerConfig``; a server on a H100 or
+    H200 starts with 8192 tokens and 1024 seats. Left out: ``enable_chunked_prefill = false``, speculative decoding,
+    encoders, LoRA limits, asynchronous scheduling, pipeline stages, transfers of the cache.
     """
 
     max_num_batched_tokens: int = 2048
