@@ -23,7 +23,6 @@ class Orca(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     = 1).
 
     Left out: pipeline stages (``n_workers``), selective batching (which is the cost model's to tell).
-   
     """
 
     max_bs: int

@@ -71,7 +71,6 @@ class SglangDecider:
         chunked: whose prompt is half computed.
         full: no prompt starts before somebody has left.
         ratio: the share of the maximum outputs for which memory is promised, as of step ``decayed`` of the clock.
-   
     """
 
     def __init__(self, policy: Sglang) -> None:
@@ -196,7 +195,6 @@ class _Room:
 
     Attributes:
         free: of memory; ``promised`` to outputs and to those who have started, ``taken`` by these.
-   
     """
 
     def __init__(self, view: PagedView, policy: Sglang, promised: float) -> None:

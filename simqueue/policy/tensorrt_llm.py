@@ -146,9 +146,7 @@ class TensorrtLlmDecider:
 
     # The micro batch.
 
-    def _micro_batch(
-        self, view: PagedView, fitting: list[int]
-    ) -> tuple[set[int], tuple[tuple[int, int], ...], bool]:
+    def _micro_batch(self, view: PagedView, fitting: list[int]) -> tuple[set[int], tuple[tuple[int, int], ...], bool]:
         """Who decodes, who computes how much of a prompt, and whether somebody could go on next time who waits now."""
         decoding: set[int] = set()
         chunks: list[tuple[int, int]] = []

@@ -27,7 +27,6 @@ class Tgi(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
 
     The defaults are the launcher's. Left out: the block that its health check takes; TGI 3 on back ends that compute
     prompts in chunks, where the ratio has no meaning.
-   
     """
 
     waiting_served_ratio: float = 0.3
