@@ -17,6 +17,7 @@ from simqueue import (
     Dynamic,
     LognormalNoise,
     Measured,
+    Memory,
     NoBatching,
     NoNoise,
     System,
@@ -26,6 +27,7 @@ from simqueue import (
     saturation_rps,
     simulate,
 )
+from simqueue.policy import Sarathi, Sglang, Vllm
 from simqueue.workload import Fixed, Geometric, Lengths, Lognormal, Poisson
 
 REQUESTS = 200_000
@@ -46,6 +48,7 @@ class Case:
     output: Lengths
     least: int
     bare: Callable[[Workload], object] | None = None
+    memory: Memory | None = None
 
 
 def _bare_single(limit: int) -> Callable[[Workload], object]:
@@ -72,12 +75,27 @@ CASES = [
     Case("continuous, 64 seats, load 0.5", Continuous(64), 0.5, PROMPT, OUTPUT, 150_000, _bare_continuous(64)),
     Case("continuous, 64 seats, load 0.8", Continuous(64), 0.8, PROMPT, OUTPUT, 220_000, _bare_continuous(64)),
 ]
+# With blocks of key/value cache, beside `CASES[-1]`, on its workload (the prefix cache: four conversations' prompts).
+SEATS = Vllm(max_num_batched_tokens=65_536, max_num_seqs=64)
+PAGED = [
+    Case("vllm, 64 seats, memory without limit", SEATS, 0.8, PROMPT, OUTPUT, 0),
+    Case("vllm, 64 seats, blocks enough", SEATS, 0.8, PROMPT, OUTPUT, 0, memory=Memory(num_blocks=4_000)),
+    Case("vllm, 64 seats, blocks short", SEATS, 0.8, PROMPT, OUTPUT, 0, memory=Memory(num_blocks=220)),
+    Case(
+        "vllm, 64 seats, prefix cache",
+        *(SEATS, 0.8, PROMPT, OUTPUT, 0),
+        memory=Memory(num_blocks=4_000, prefix_caching=True),
+    ),
+    Case("sarathi, 64 seats, blocks enough", Sarathi(64, 512), 0.8, PROMPT, OUTPUT, 0, memory=Memory(num_blocks=4_000)),
+    Case("sglang, 64 seats, blocks enough", Sglang(64), 0.8, PROMPT, OUTPUT, 0, memory=Memory(num_blocks=4_000)),
+]
 # Its lengths come with the trace.
 AZURE = Case("Azure conversation trace, continuous, 256 seats, load 0.5", Continuous(256), 0.5, ONE, ONE, 100_000)
 
 
 def system(case: Case, cost: str, noise: bool = False) -> System:
-    return System(policy=case.policy, cost=COSTS[cost], noise=LognormalNoise(cv=0.1) if noise else NoNoise())
+    drawn = LognormalNoise(cv=0.1) if noise else NoNoise()
+    return System(policy=case.policy, cost=COSTS[cost], noise=drawn, max_context_tokens=1024, memory=case.memory)
 
 
 @cache
@@ -88,6 +106,15 @@ def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
     spec = WorkloadSpec(requests=requests, arrivals=arrivals, prompt_tokens=case.prompt, output_tokens=case.output)
     made = make_workload(spec, seed=1).fit_context(1024, "clip")
     return made.at_rate(case.load * saturation_rps(made, system(case, cost)))
+
+
+@cache
+def hashed(cost: str) -> Workload:
+    """The workload of the last case, with units of 16 tokens of four conversations."""
+    made = workload(len(CASES) - 1, cost)
+    units = (made.prompt_tokens + made.output_tokens - 1) // 16
+    ids = [" ".join(str(1000 * (i % 4) + k) for k in range(n)) for i, n in enumerate(units.tolist())]
+    return Workload.of({**made.columns, "hash_ids": np.array(ids, object)}, {**made.meta, "hash_block_tokens": 16})
 
 
 @cache

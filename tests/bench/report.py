@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cases import AZURE, CASES, COSTS, TRACE, azure, ours, workload
+from cases import AZURE, CASES, COSTS, PAGED, TRACE, azure, hashed, ours, workload
 
 TURNS = 5
 
@@ -63,6 +63,17 @@ def leaping() -> None:
             print(f"| {AZURE.name} | {cost} | {rate(len(made), mine)} | - | - | {AZURE.least:,} | - | - |", flush=True)
 
 
+def paged() -> None:
+    """Each beside the fast core's run of the same workload, in turn."""
+    print("| case | requests/s | continuous, 64 seats | share |")
+    print("|---|---|---|---|")
+    for case in PAGED:
+        made = hashed("affine") if case.memory and case.memory.prefix_caching else workload(len(CASES) - 1, "affine")
+        mine, fast = best(lambda c=case, m=made: ours(c, m, "affine"), lambda m=made: ours(CASES[-1], m, "affine"))
+        cells = (case.name, rate(len(made), mine), rate(len(made), fast), f"{fast / mine:.2f}")
+        print("|", " | ".join(cells), "|", flush=True)
+
+
 def memory(cost: str) -> None:
     """One million requests, continuous, load 0.8, in a process of its own."""
     million = workload(len(CASES) - 1, cost, 1_000_000)
@@ -77,6 +88,8 @@ if __name__ == "__main__":
     else:
         print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n")
         leaping()
+        print()
+        paged()
         print()
         for cost in COSTS:
             subprocess.run([sys.executable, __file__, cost], check=True)

@@ -1,0 +1,62 @@
+"""Requests a second of clusters: ``python tests/bench/bench_cluster.py`` prints the table of docs/cluster.md.
+
+Each row alternates the cluster with `simulate` on one replica at the same load, and takes the best of each, since other
+work on the machine only ever adds time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cases import AFFINE, OUTPUT, PROMPT
+from report import best
+
+from simqueue import Continuous, System, Workload, WorkloadSpec, make_workload, saturation_rps, simulate
+from simqueue.cluster.choices import PowerOfChoices
+from simqueue.cluster.cluster import Cluster
+from simqueue.cluster.fleet import Router
+from simqueue.cluster.least_tokens import LeastTokens
+from simqueue.cluster.round_robin import RoundRobin
+from simqueue.cluster.shortest_queue import ShortestQueue
+from simqueue.cluster.simulate import simulate_cluster
+from simqueue.workload import Poisson
+
+REQUESTS = 100_000
+LOAD = 0.8
+TURNS = 3
+SYSTEM = System(policy=Continuous(64), cost=AFFINE)
+ROUTERS: dict[str, Router] = {
+    "round robin": RoundRobin(),
+    "join the shortest queue": ShortestQueue(),
+    "least tokens": LeastTokens(),
+    "power of two choices": PowerOfChoices(),
+    "shortest queue, signals 10 ms old": ShortestQueue(signal_age_s=0.01),
+}
+
+
+def workload() -> Workload:
+    arrivals = Poisson(rate=100.0)
+    spec = WorkloadSpec(requests=REQUESTS, arrivals=arrivals, prompt_tokens=PROMPT, output_tokens=OUTPUT)
+    return make_workload(spec, seed=1).fit_context(1024, "clip")
+
+
+def main() -> None:
+    made = workload()
+    capacity = saturation_rps(made, SYSTEM)
+    alone: Callable[[], object] = partial(simulate, made.at_rate(LOAD * capacity), SYSTEM)
+    print("| router | replicas | requests/s | of `simulate` on one |")
+    print("|---|---|---|---|")
+    for name, router in ROUTERS.items():
+        for replicas in (1, 4, 16, 64):
+            cluster = Cluster.of(replicas, SYSTEM, router)
+            run = partial(simulate_cluster, made.at_rate(LOAD * capacity * replicas), cluster)
+            mine_s, alone_s = best(run, alone, turns=TURNS)
+            print(f"| {name} | {replicas} | {REQUESTS / mine_s:,.0f} | {alone_s / mine_s:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
