@@ -46,6 +46,8 @@ def live(
     from simqueue.workload import make_workload
 
     scenario = load(file, overrides or ())
+    if scenario.cluster is not None:
+        raise ConfigError(f"{file}: [cluster] is simulated only: leave it out to run one replica live")
     if scenario.live is None:
         raise ConfigError(
             f'{file}: the table [live] is missing, which says what runs: executor = "graph", for instance'

@@ -1,0 +1,1 @@
+"""Several replicas behind a router, on one clock: see `simqueue.cluster.cluster` and `simqueue.cluster.simulate`."""

@@ -1,0 +1,96 @@
+"""How many replicas there are by how much there is to do."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import ceil
+from typing import Literal
+
+import msgspec
+
+from simqueue.checks import at_least, positive, seconds
+from simqueue.cluster.drive import Dispatcher
+from simqueue.cluster.replica import Replica
+from simqueue.errors import ConfigError
+
+_WHERE = "autoscaling"
+
+
+class Autoscaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every ``every_s`` seconds: as many replicas as are needed for ``target`` on each, rounded up (the rule of the
+    Kubernetes horizontal pod autoscaler, less its tolerance and its stabilisation window).
+
+    Attributes:
+        by: what is looked at: ``"queue"``, the requests at a replica at that instant, waiting or in a seat; or
+            ``"utilisation"``, the share of the last ``every_s`` seconds in which it was busy.
+        target: how much of it a replica should have.
+        every_s: seconds between two decisions.
+        min_replicas: so many there are at least, and at the start; at most as many as the cluster has.
+        start_s: from a decision until a new replica takes requests. It is paid for.
+
+    Who is not needed any more, the one with the highest number first, takes no more requests, and is paid for until its
+    last one has been answered.
+    """
+
+    target: float
+    every_s: float
+    by: Literal["queue", "utilisation"] = "queue"
+    min_replicas: int = 1
+    start_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive(_WHERE, "target", self.target)
+        positive(_WHERE, "every_s", self.every_s)
+        at_least(_WHERE, "min_replicas", self.min_replicas, 1)
+        seconds(_WHERE, "start_s", self.start_s)
+        if self.by == "utilisation" and self.target > 1:
+            raise ConfigError(f"{_WHERE}: target = {self.target} is more than 1, which no utilisation is: lower it")
+
+
+class Scaler:
+    """The rule at work on one run. Ticks."""
+
+    def __init__(self, rule: Autoscaling, replicas: int, every: int, start: int) -> None:
+        self._rule, self._replicas, self._every, self._start = rule, replicas, every, start
+        self._starting: set[int] = set()
+        self._busy: dict[Replica, int] = {}
+
+    def begin(self, dispatcher: Dispatcher) -> None:
+        """The first decision is one period away."""
+        self._dispatcher = dispatcher
+        dispatcher.plan(self._every, self._decide)
+
+    def _decide(self, now: int) -> None:
+        wanted = min(self._replicas, max(self._rule.min_replicas, ceil(self._demand(now) / self._rule.target)))
+        there = len(self._dispatcher.up) + len(self._starting)
+        for _ in range(there, wanted):
+            self._add(now)
+        for number in self._superfluous(there - wanted):
+            self._dispatcher.drain(number, now)
+        self._dispatcher.plan(now + self._every, self._decide)
+
+    def _superfluous(self, count: int) -> list[int]:
+        """So many of those with the highest numbers; somebody stays to take requests while others start."""
+        up = sorted(self._dispatcher.up, reverse=True)
+        return up[: max(0, min(count, len(up) - 1))]
+
+    def _demand(self, now: int) -> float:
+        """Of all replicas that take requests together."""
+        up, signals = self._dispatcher.up, self._dispatcher.signals
+        if self._rule.by == "queue":
+            return sum(signals.queue[number] for number in up)
+        before, self._busy = self._busy, {replica: replica.busy(now) for replica in up.values()}
+        return sum(busy - before.get(replica, 0) for replica, busy in self._busy.items()) / self._every
+
+    def _add(self, now: int) -> None:
+        """The first that is not there; none, if all others still answer their last requests."""
+        up, signals = self._dispatcher.up, self._dispatcher.signals
+        free = (number for number in range(self._replicas) if number not in up and number not in self._starting)
+        number = next((number for number in free if not signals.outstanding[number]), None)
+        if number is not None:
+            self._starting.add(number)
+            self._dispatcher.plan(now + self._start, partial(self._ready, number, now))
+
+    def _ready(self, number: int, since: int, at: int) -> None:
+        self._starting.remove(number)
+        self._dispatcher.bring(number, at, since)

@@ -1,0 +1,41 @@
+"""Failures at work on one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from simqueue.cluster.drive import Dispatcher
+
+
+class Breakdowns:
+    """Takes replicas away and brings them back.
+
+    Args:
+        spans: of each replica ``(up, down)`` in ticks, from taking requests to a failure, and from it to the next time.
+        then: see `simqueue.cluster.failures.Failures`.
+    """
+
+    def __init__(self, spans: Sequence[Iterator[tuple[int, int]]], then: str) -> None:
+        self._spans, self._then = spans, then
+
+    def begin(self, dispatcher: Dispatcher) -> None:
+        """Plan the first failure of each."""
+        self._dispatcher = dispatcher
+        for number in dispatcher.up:
+            self._plan(number, 0)
+
+    def _plan(self, number: int, now: int) -> None:
+        if span := next(self._spans[number], None):
+            up, down = span
+            self._dispatcher.plan(now + up, lambda at: self._fail(number, at, down))
+
+    def _fail(self, number: int, now: int, down: int) -> None:
+        self._dispatcher.plan(now + down, lambda at: self._come_back(number, at, now))
+        unfinished = self._dispatcher.take_away(number, now).fail(now)
+        if self._then != "lost":
+            for row, emitted in unfinished:
+                self._dispatcher.send(row, now, emitted if self._then == "resumed" else 0)
+
+    def _come_back(self, number: int, now: int, since: int) -> None:
+        self._dispatcher.bring(number, now, since)
+        self._plan(number, now)

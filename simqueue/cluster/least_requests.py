@@ -1,0 +1,37 @@
+"""Least outstanding requests."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from simqueue.cluster.fleet import Asked, Least, View, check_age
+
+
+class LeastRequests(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="least-requests"):
+    """Each request goes to the replica with the fewest outstanding requests: sent there, and not answered in full.
+
+    Between equals they take turns. ``signal_age_s``: see `simqueue.cluster.fleet.Router`.
+    """
+
+    signal_age_s: float = 0.0
+    blind: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_age("router least-requests", self)
+
+    def chooser(self, asked: Asked) -> LeastRequestsChooser:
+        """See `Router`."""
+        return LeastRequestsChooser()
+
+
+class LeastRequestsChooser:
+    """Looks for the least."""
+
+    def __init__(self) -> None:
+        self._least = Least()
+
+    def choose(self, request: int, view: View) -> int:
+        """The least of all that are ready."""
+        return self._least.of(view.outstanding, view.ready)

@@ -1,0 +1,100 @@
+"""What one replica of a cluster did, as a `Result` of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.fates import Fates
+from simqueue.record import Column, Leaps, Requests, settle
+from simqueue.replica import is_paged
+from simqueue.result import Result
+from simqueue.sim.simulate import Bound, _there, saturation_rps
+from simqueue.sim.steps import Durations, with_prefill
+from simqueue.system import System
+from simqueue.workload import Workload
+
+
+class Served(NamedTuple):
+    """What a driver of one replica filled in: the rows of the cluster's workload that it was sent, by its own ids; and
+    how often the replica had failed before."""
+
+    replica: int
+    rows: Column
+    requests: Requests
+    leaps: Leaps
+    life: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """The requests that one replica served.
+
+    Attributes:
+        replica: its number.
+        rows: int64 ``(its requests,)``: their rows in the cluster's workload, in order of its own arrivals.
+        result: the same requests as a run of their own; a request's id is its place in ``rows``.
+    """
+
+    replica: int
+    rows: Column
+    result: Result
+
+
+def share_of(served: Served, bound: Bound, workload: Workload, warmup: int, about: Mapping[str, Any]) -> Share:
+    """From what a driver filled in. ``warmup``: the first so many rows of the cluster's workload count nowhere.
+    ``about``: the provenance of the system."""
+    rows, requests, leaps = served.rows, served.requests, served.leaps
+    system, grid = bound.system, bound.grid
+    arrival = np.array(requests.arrival[:-1], np.int64) - grid.ticks(system.overheads.request_path_s)
+    columns = {name: column[rows] for name, column in workload.columns.items()}
+    if (arrival != grid.column(columns["arrival_s"])).any():
+        # Some come from replicas that failed: later, and perhaps with other lengths.
+        columns["arrival_s"] = grid.seconds(arrival)
+        columns["prompt_tokens"], columns["output_tokens"] = np.array(requests.prompt), np.array(requests.output)
+    mine = part_of(workload, columns)
+    with_batch = getattr(system.policy, "release", "request") == "batch"
+    scheduled, first_end, end = settle(requests, columns := leaps.columns(), with_batch=with_batch)
+    table = with_prefill(columns, leaps.chunks, mine.prompt_tokens, requests.scheduled)
+    if leaps.paused:
+        table["paused"] = np.zeros(len(table["start"]), np.int64)
+        table["paused"][leaps.paused] = 1
+    first_token, finished = first_end, end
+    if len(table["start"]):
+        first_token, finished = (_there(bound, table, at, requests.outcome) for at in (first_end, end))
+        # What left the server later is not there earlier.
+        finished = np.maximum(first_token, finished)
+    result = Result(
+        workload=mine,
+        grid=grid,
+        arrival=arrival,
+        scheduled=scheduled,
+        first_token=first_token,
+        finished=finished,
+        leaps=table,
+        first_delivery=first_token - first_end,
+        delivery=finished - end,
+        with_batch=with_batch,
+        warmup=int(np.argmax(np.append(rows, warmup) >= warmup)),
+        durations=Durations(table, system.cost, system.noise, grid, bound.seed),
+        saturation_rps=lambda: saturation_rps(workload, system),
+        provenance=about,
+        fates=Fates.of(requests) if _may_fail(system, requests) else None,
+    )
+    return Share(served.replica, rows, result)
+
+
+def part_of(workload: Workload, columns: Mapping[str, NDArray[Any]]) -> Workload:
+    """Some of the rows, whose rate is that at their own span."""
+    meta = {**workload.meta, "requests": len(columns["arrival_s"]), "rate": None}
+    return Workload.of(dict(columns), meta)
+
+
+def _may_fail(system: System, requests: Requests) -> bool:
+    """Whether something else can happen to requests than that they are answered."""
+    turned_away = system.admission is not None or requests.patience is not None
+    return turned_away or is_paged(system) or bool(requests.outcome)
