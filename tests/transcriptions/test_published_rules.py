@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transcriptions import orca, sarathi, sglang, tensorrt_llm, tgi, vllm_v1
+from transcriptions import faster_transformer, orca, sarathi, sglang, tensorrt_llm, tgi, vllm_v1
 from transcriptions.common import Memory, Req, StepPlan
 
+from simqueue import Affine, System, Workload, simulate
 from simqueue.cost.linear import LinearCost
 from simqueue.kv import ENDLESS, Blocks, Unlimited
 from simqueue.paged import PagedEngine
 from simqueue.plan import Step
-from simqueue.policy import Orca, Sarathi, Sglang, TensorrtLlm, Tgi, Vllm
+from simqueue.policy import FasterTransformer, Orca, Sarathi, Sglang, TensorrtLlm, Tgi, Vllm
 from simqueue.record import Requests
 from simqueue.sim.driver import drive
 from simqueue.source import Columns
@@ -206,3 +207,26 @@ def test_tensorrt_llm(rule: str) -> None:
         same(plans(TensorrtLlm(**knobs), requests, memory), theirs, ordered=False)
 
     equal(300, compare)
+
+
+def test_fastertransformer() -> None:
+    """A step costs the same whoever is in it: rows that have finished are held here, and have left there."""
+
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, _ = crowd
+        most = data.draw(st.integers(1, 8))
+        theirs = faster_transformer.run(requests, price=lambda *_: 700, max_model_len=1024, max_num_seqs=most)
+        rows = ([getattr(r, key) for r in requests] for key in ("arrival", "prompt", "output"))
+        arrival, prompt, output = rows
+        work = Workload.from_columns([at * 1e-12 for at in arrival], prompt, output)
+        result = simulate(work, System(FasterTransformer(most), Affine(base_s=7e-10)))
+        starts = (result.step_ends - result.durations()).tolist()
+        steps = result.steps()
+        mine = list(zip(starts, steps["prefill_rows"].tolist(), steps["decode_rows"].tolist(), strict=True))
+        begun: set[int] = set()
+        for (start, prefills, decodes), plan in zip(mine, theirs, strict=True):
+            new = plan.tokens.keys() - begun
+            begun |= new
+            assert (start, prefills, decodes) == (plan.start, len(new), len(plan.tokens) - len(new))
+
+    equal(100, compare)
