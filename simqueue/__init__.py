@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simqueue.cluster.cluster import Cluster
+    from simqueue.cluster.result import ClusterResult
+    from simqueue.cluster.simulate import simulate_cluster
     from simqueue.cost.linear import Affine
     from simqueue.cost.noise import EmpiricalNoise, ErlangNoise, ExponentialNoise, LognormalNoise, NoNoise, ServingNoise
     from simqueue.cost.profile import Measured
@@ -16,10 +19,13 @@ if TYPE_CHECKING:
     from simqueue.policy import Continuous, Dynamic, NoBatching, Static
     from simqueue.result import Result
     from simqueue.sim.simulate import saturation_rps, simulate
-    from simqueue.system import Memory, Overheads, System
+    from simqueue.system import Admission, Memory, Overheads, System
     from simqueue.workload import Workload, WorkloadSpec, make_workload
 
 _HOMES = {
+    "simqueue.cluster.cluster": ("Cluster",),
+    "simqueue.cluster.result": ("ClusterResult",),
+    "simqueue.cluster.simulate": ("simulate_cluster",),
     "simqueue.cost.linear": ("Affine",),
     "simqueue.cost.noise": (
         "EmpiricalNoise",
@@ -34,13 +40,16 @@ _HOMES = {
     "simqueue.policy": ("Continuous", "Dynamic", "NoBatching", "Static"),
     "simqueue.result": ("Result",),
     "simqueue.sim": ("saturation_rps", "simulate"),
-    "simqueue.system": ("Memory", "Overheads", "System"),
+    "simqueue.system": ("Admission", "Memory", "Overheads", "System"),
     "simqueue.workload": ("Workload", "WorkloadSpec", "make_workload"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Admission",
     "Affine",
+    "Cluster",
+    "ClusterResult",
     "Continuous",
     "Dynamic",
     "EmpiricalNoise",
@@ -62,6 +71,7 @@ __all__ = [
     "make_workload",
     "saturation_rps",
     "simulate",
+    "simulate_cluster",
 ]
 
 

@@ -20,9 +20,10 @@ from simqueue.cost.profile import Measured
 from simqueue.custom import custom_policy
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.estimate import refuse_if_too_much
+from simqueue.order import ORDERS as ORDER_KINDS
 from simqueue.policy import SHIPPED, BatchingPolicy
 from simqueue.sim.simulate import check
-from simqueue.system import CostSpec, Memory, Overheads, System
+from simqueue.system import Admission, CostSpec, Memory, Overheads, System
 from simqueue.tables import (
     choose,
     convert,
@@ -44,6 +45,7 @@ def _by_kind(*classes: Any) -> dict[str, Any]:
 
 
 POLICIES = _by_kind(*SHIPPED)
+ORDERS = _by_kind(*ORDER_KINDS)
 COSTS = _by_kind(Affine, Measured)
 NOISES = _by_kind(*get_args(Noise))
 ARRIVALS = _by_kind(*get_args(Arrivals))
@@ -259,6 +261,11 @@ def _system(table: Mapping[str, Any], folder: Path, place: str) -> System:
     if "memory" in parts:
         fields = require_table(parts["memory"], f"{place}.memory", "{ num_blocks = 4096 }")
         parts["memory"] = convert(Memory, fields, f"{place}.memory")
+    if "admission" in parts:
+        fields = require_table(parts["admission"], f"{place}.admission", "{ max_queue = 100 }")
+        parts["admission"] = convert(Admission, fields, f"{place}.admission")
+    if "order" in parts:
+        parts["order"] = choose(ORDERS, parts["order"], f"{place}.order")
     try:
         system = System(**parts)
         check(system)

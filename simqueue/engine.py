@@ -73,7 +73,7 @@ class Engine(Waiting):
             self._requests.first_token.setdefault(request, now)
 
     def answered(self, request: int) -> bool:
-        """Whether the first token of its answer has left the server, or never will; asked between two pieces of work."""
+        """Whether its first token has left the server, or never will; asked between two pieces of work."""
         unanswered = self._waits(request) or request in self.prefilling or self.in_batch(request)
         return self._finished[request] >= 0 or not unanswered
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,12 @@ def weighted_stats(values: NDArray[np.int64], weights: NDArray[np.int64], unit: 
     named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
     mean = float(np.dot(values.astype(np.float64), weights) / total / unit)
     return {"mean": mean, **named, "max": float(ordered[-1] / unit)}
+
+
+def within(figures: Sequence[NDArray[Any]], limits: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """By request, whether every figure is at most its limit; one that does not exist (NaN) breaks none."""
+    kept = [~(figure > limit) for figure, limit in zip(figures, limits, strict=True)]
+    return np.asarray(np.logical_and.reduce(kept))
 
 
 def batch_sizes(rows: NDArray[np.int64], steps: NDArray[np.int64]) -> Stats:

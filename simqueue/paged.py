@@ -199,10 +199,15 @@ class PagedEngine(Waiting):
         for i in range(begin, tail):
             most = blocks.of(max(self._reserved(i, self._prompt[i], self._prompt[i]), self._full(i)))
             if most > blocks.total or not self._fits(self, i, most):
-                self.refuse(i)
+                super().refuse(i)
             elif self._line is not None:
                 self._line.join(i)
                 self._stale = True
+
+    def refuse(self, request: int) -> None:
+        """See `Waiting.refuse`."""
+        super().refuse(request)
+        self._gone(request)
 
     def cancel(self, request: int, now: int) -> None:
         """See `Engine.cancel`."""
@@ -268,7 +273,7 @@ class PagedEngine(Waiting):
         if steps > 1:
             blocks.take(blocks.growth(self._clock - steps + 1, steps - 1))
         for i in self._resuming:
-            self._answers_again(i, first_end)
+            self._answers_again(i, end)
         self._context = context
         for i in self._skipping:
             self._stays(i)
@@ -303,6 +308,8 @@ class PagedEngine(Waiting):
         if len(dict(chunks)) < len(chunks):
             raise InvariantError(f"the policy answers {decision}: prefill names each request once")
         decode = decision.decode
+        if decision.resume and not decode:
+            raise InvariantError(f"the policy answers {decision}: who resumes decodes")
         for i in decision.resume:
             self._resume(i)
         if decode:
@@ -324,8 +331,10 @@ class PagedEngine(Waiting):
         first = self._clock + (1 if decode else 0)
         for i in done:
             self._sit(i, first + self._output[i] - self._emitted.get(i, 0) - 1)
-        # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
-        leaps = decision.lasts == "change" and decode and not (self.prefilling or held or decision.skip)
+        # After a chunk on a context the widest row is not the longest, and who answers again wants to know the end of
+        # the first step; a leap would have to say so: one step.
+        one = self.prefilling or held or decision.skip or self._resuming
+        leaps = decision.lasts == "change" and decode and not one
         steps = self._lasting(decision.at_most) if leaps else 1
         paused = 0 if decode else self._decoding
         return Work(

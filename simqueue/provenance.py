@@ -43,5 +43,8 @@ def provenance(workload: Workload, system: System, seed: int, grid: Grid) -> dic
             "noise": described(system.noise),
             "overheads": msgspec.to_builtins(system.overheads),
             "max_context_tokens": system.max_context_tokens,
+            "memory": msgspec.to_builtins(system.memory),
+            "order": described(system.order),
+            "admission": msgspec.to_builtins(system.admission),
         },
     }

@@ -38,6 +38,8 @@ class Requests:
             ``client`` (a name), ``ttft_slo`` (ticks).
         hashes: of each request's full units of tokens, each of all tokens up to its end, where a prefix cache wants
             them.
+        patience: ticks from its coming to the queue until its client gives up, if it has no first token then; `NEVER`
+            if it does not.
         outcome: of those that were not served to their end, why.
         preemptions, recomputed, cached: by request, where it is not 0: how often it lost its seat, prompt or output
             tokens that were computed again for it, and tokens that the prefix cache spared it.
@@ -54,6 +56,7 @@ class Requests:
         predicted_output: Sequence[int | None] | None = None,
         hashes: Sequence[Sequence[int]] | None = None,
         traits: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+        patience: Sequence[int] | None = None,
     ) -> None:
         self.count = len(arrival)
         self.arrival: list[int] = [*arrival.tolist(), NEVER]
@@ -63,6 +66,7 @@ class Requests:
         self.predicted_output = predicted_output
         self.hashes = hashes
         self.traits = traits
+        self.patience = patience
         self.scheduled: dict[int, int] = {}
         self.first_token: dict[int, int] = {}
         self.finished = [-1] * self.count
@@ -75,7 +79,7 @@ class Requests:
     @property
     def columns(self) -> list[list[Any]]:
         """What requests bring with them, by id: a source that finds out their order puts these into it."""
-        known = (self.max_output, self.predicted_output, self.hashes, *self.traits.values())
+        known = (self.max_output, self.predicted_output, self.hashes, self.patience, *self.traits.values())
         brought = (self.prompt, self.output, *known)
         return [column for column in brought if isinstance(column, list)]
 

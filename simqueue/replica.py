@@ -67,7 +67,7 @@ def is_paged(system: System) -> bool:
     if system.memory is not None and not paged:
         raise ConfigError(
             "memory: the policy does not look at it: take one that does (vllm, sarathi, orca, sglang, tgi, "
-            "tensorrt-llm), or leave memory out"
+            "tensorrt-llm, fastserve, srpt), or leave memory out"
         )
     if system.memory is not None and system.memory.prefix_caching and not getattr(system.policy, "prefixes", False):
         raise ConfigError(

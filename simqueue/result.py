@@ -148,6 +148,7 @@ class Result:
             "clipped": self.workload.meta["clipped"],
             "prompt_clipped_share": self.workload.meta["prompt_clipped_share"],
             "output_clipped_share": self.workload.meta["output_clipped_share"],
+            **self._goodput(span_s),
             **self._fates(unit),
         }
 
@@ -157,6 +158,16 @@ class Result:
         if self.fates is None:
             return slice(self.warmup, None)
         return self.warmup + np.flatnonzero(self.fates.completed[self.warmup :])
+
+    def _goodput(self, span_s: float) -> dict[str, float]:
+        """Of requests that meet every limit of their own, where the workload has any."""
+        extra, unit = self.workload.extra, self.grid.ticks_per_s
+        slos = {name: extra[f"{name}_slo_s"] * unit for name in ("ttft", "tpot") if f"{name}_slo_s" in extra}
+        if not slos:
+            return {}
+        counted = self._counted
+        met = metrics.within([getattr(self, name)[counted] for name in slos], [slo[counted] for slo in slos.values()])
+        return {"goodput_rps": int(met.sum()) / span_s}
 
     def _fates(self, unit: float) -> dict[str, Any]:
         fates = self.fates
@@ -262,8 +273,8 @@ class Result:
         prefills = np.repeat(leaps["first"] > 0, count) & (age == 0)
         size = np.repeat(leaps["rows"] + leaps["prefill_rows"], count)
         prefill_rows = np.where(prefills, np.repeat(leaps["prefill_rows"], count), 0)
-        # Where batches do not run to completion nobody is held.
-        held = size - prefill_rows - self._emitting(ends) if self.fates is None else np.zeros_like(size)
+        # Where sequences can be interrupted batches do not run to completion, so that nobody is held.
+        held = np.zeros_like(size) if self._interrupted else size - prefill_rows - self._emitting(ends)
         return {
             "start_s": self.grid.seconds(ends - durations),
             "duration_s": self.grid.seconds(durations),
@@ -274,12 +285,22 @@ class Result:
             "decode_rows": size - prefill_rows - held,
         }
 
+    @property
+    def _interrupted(self) -> bool:
+        fates = self.fates
+        return fates is not None and ("paused" in self.leaps or len(fates.spells) > 0 or bool(fates.preemptions.any()))
+
     def _emitting(self, ends: Column) -> Column:
         """Rows that emit a token after their first at each step end."""
         first = np.searchsorted(ends, self._prefilled())
-        steps = self.workload.output_tokens - 1
+        last = first + self.workload.output_tokens - 1
+        if self.fates is not None:
+            # Whoever gave up emits nothing after the step that was under way then, or nothing at all.
+            left = self.finished - self.delivery
+            gone = np.where(left > self.scheduled, np.searchsorted(ends, left), first)
+            last = np.where(self.fates.completed, last, np.maximum(first, np.minimum(last, gone)))
         size = len(ends) + 2
-        change = np.bincount(first + 1, minlength=size) - np.bincount(first + 1 + steps, minlength=size)
+        change = np.bincount(first + 1, minlength=size) - np.bincount(last + 1, minlength=size)
         return np.asarray(np.cumsum(change)[: len(ends)], np.int64)
 
     def _prefilled(self) -> Column:

@@ -32,6 +32,9 @@ class Source(Protocol):
         """The last token of an answer left the server at ``end``. Told in order of ``end`` (at one instant of id), and
         before anything later than the first ``end`` is taken."""
 
+    def lose(self, request: int, at: int) -> None:
+        """Its client has given up at ``at``; told in the same order."""
+
 
 class Columns:
     """Arrivals that are known beforehand, whatever becomes of them: an open loop.
@@ -58,6 +61,9 @@ class Columns:
 
     def hear(self, request: int, end: int) -> None:
         """Nobody waits for it."""
+
+    def lose(self, request: int, at: int) -> None:
+        """Nobody does anything else for it."""
 
 
 class Users:
@@ -100,7 +106,11 @@ class Users:
 
     def hear(self, request: int, end: int) -> None:
         """See `Source.hear`."""
-        self._thinks(self.asked[request], end + self._back)
+        self.lose(request, end + self._back)
+
+    def lose(self, request: int, at: int) -> None:
+        """See `Source.lose`."""
+        self._thinks(self.asked[request], at)
 
     def _thinks(self, user: int, begin: int) -> None:
         due = begin + self._think[self._begun % self._count] + self._there
@@ -150,9 +160,13 @@ class Sessions:
 
     def hear(self, request: int, end: int) -> None:
         """See `Source.hear`."""
+        self.lose(request, end + self._back)
+
+    def lose(self, request: int, at: int) -> None:
+        """See `Source.lose`."""
         row = self._following[self.rows[request]]
         if row >= 0:
-            due = end + self._back + self._think[row] + self._there
+            due = at + self._think[row] + self._there
             heappush(self._coming, (due, self._begun, row))
             self._begun += 1
 

@@ -12,6 +12,7 @@ from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.lag import Lag, check_lag
+from simqueue.order import Fcfs, Order
 from simqueue.policy.base import BatchingPolicy
 from simqueue.units import Grid
 
@@ -104,11 +105,36 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
+class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom the server turns away as they come to its queue.
+
+    Attributes:
+        max_queue: whoever finds so many requests waiting, those that were preempted among them.
+        max_predicted_ttft_s: whoever's predicted TTFT is more. The prediction is how long the head of the queue has
+            waited so far, who is the first to come of those who never ran, and 0 where nobody waits: the head-of-line
+            delay of Ibrahim and Whitt (2009), "Real-time delay estimation based on delay history", Manufacturing &
+            Service Operations Management 11. It looks at the past alone, learns nothing, and is late where the queue
+            grows fast.
+    """
+
+    max_queue: int | None = None
+    max_predicted_ttft_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_queue is not None:
+            at_least("admission", "max_queue", self.max_queue, 1)
+        if self.max_predicted_ttft_s is not None:
+            seconds("admission", "max_predicted_ttft_s", self.max_predicted_ttft_s)
+        if self.max_queue is None and self.max_predicted_ttft_s is None:
+            raise ConfigError("admission: give max_queue, max_predicted_ttft_s or both, or leave admission out")
+
+
 class System(msgspec.Struct, frozen=True):
     """One way to serve: hand it to `simqueue.simulate` with a workload.
 
     ``max_context_tokens`` bounds prompt + output of a request; None takes the profile's bound, if the cost is one.
-    Without ``memory`` the key/value cache never fills.
+    Without ``memory`` the key/value cache never fills. ``order`` is who is next in the queue, for policies that start
+    whom they find at its head. Without ``admission`` nobody is turned away at the door.
     """
 
     policy: BatchingPolicy
@@ -117,6 +143,8 @@ class System(msgspec.Struct, frozen=True):
     overheads: Overheads = Overheads()
     max_context_tokens: int | None = None
     memory: Memory | None = None
+    order: Order = Fcfs()
+    admission: Admission | None = None
 
     def __post_init__(self) -> None:
         if self.max_context_tokens is not None:

@@ -75,6 +75,10 @@ class Waiting:
         column = self._requests.traits.get("ttft_slo")
         return INT64_MAX if column is None else column[request]
 
+    def longest_wait(self, now: int) -> int:
+        """Ticks that the first to come of those who never ran has waited at ``now``; 0 if there is none."""
+        return now - self._requests.arrival[self._head] if self._head < self._tail else 0
+
     # What a driver calls.
 
     def submit(self, tail: int) -> None:
@@ -86,6 +90,18 @@ class Waiting:
     def close(self) -> None:
         """No request will come any more, or none before one that has come is answered: until the next `submit`."""
         self.closed = True
+
+    def refuse(self, request: int) -> None:
+        """It is turned away as it comes, and told at once."""
+        at = self._requests.arrival[request]
+        self._withdraw(request, at)
+        self._finished[request] = self._requests.first_token[request] = at
+        self._requests.outcome[request] = "rejected"
+        self.refused.append(request)
+
+    def in_batch(self, request: int) -> bool:
+        """Whether it runs in a batch whose answers leave together when that ends."""
+        return False
 
     # What an engine does.
 

@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from simqueue.cluster.result import ClusterResult
+    from simqueue.result import Result
+
 _TIMES = {
     "queueing": "queueing_s",
     "service": "service_s",
@@ -18,6 +21,7 @@ _TIMES = {
     "TPOT": "tpot_s",
     "ITL": "itl_s",
 }
+_MEANS = {"queueing": "queueing_s", "TTFT": "ttft_s", "response": "response_s"}
 _FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
@@ -49,7 +53,13 @@ def simulate(
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
     seed = scenario.run.seed
     workload = make_workload(scenario.workload, seed, scenario.path.parent)
-    result = run(workload, scenario.system, seed=seed, warmup=scenario.run.warmup)
+    how = {"seed": seed, "warmup": scenario.run.warmup}
+    if scenario.cluster is None:
+        result: Result | ClusterResult = run(workload, scenario.system, **how)
+    else:
+        from simqueue.cluster.simulate import simulate_cluster
+
+        result = simulate_cluster(workload, scenario.cluster, **how)
     if out is not None:
         result.save(out)
     summary = result.summary()
@@ -75,6 +85,22 @@ def show(summary: dict[str, Any], warmup: int) -> None:
     console.print(_table(summary))
     for name, text in _lines(summary, warmup):
         console.print(f"  {name:<13}{text}")
+    if "by_replica" in summary:
+        console.print(_replicas(summary["by_replica"]))
+
+
+def _replicas(rows: list[dict[str, Any]]) -> Table:
+    """A row a replica of a cluster: means of the requests that it served."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("replica", "requests", "utilisation", *_MEANS, box=box.SIMPLE, pad_edge=True)
+    for column in table.columns:
+        column.justify, column.no_wrap = "right", True
+    for row in rows:
+        means = (readable(row[key]) if row[key] is not None else "-" for key in _MEANS.values())
+        table.add_row(str(row["replica"]), str(row["requests"]), f"{100 * row['utilisation']:.4g} %", *means)
+    return table
 
 
 def _table(summary: dict[str, Any]) -> Table:
@@ -97,6 +123,7 @@ def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     lines = [
         ("requests", f"{summary['requests']}{left_out}"),
         ("throughput", f"{summary['throughput_rps']:.4g} requests/s"),
+        *_goodput(summary),
         _demand(summary),
         ("utilisation", f"{100 * summary['utilisation']:.4g} %"),
         ("batch size", f"{size['mean_per_step']:.4g} a step, {size['mean_per_request']:.4g} as a request sees it"),
@@ -105,11 +132,22 @@ def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     dropped, clipped = summary["dropped"], summary["clipped"]
     if dropped or clipped:
         lines.append(("overlong", f"{dropped} requests dropped, {clipped} clipped to the model's context"))
+    if "replicas" in summary:
+        cost = f"{summary['replica_seconds']:.4g} replica-seconds"
+        most = f"the most asked one with {summary['imbalance']:.4g} times its part of the requests"
+        lines.append(("replicas", f"{summary['replicas']}, {most}; {cost}"))
     lines += _fates(summary)
     prompts, outputs = (100 * summary[f"{name}_clipped_share"] for name in ("prompt", "output"))
     if prompts or outputs:
-        lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to min or max"))
+        lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to a limit of lengths"))
     return lines
+
+
+def _goodput(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where requests have limits of their own."""
+    if "goodput_rps" not in summary:
+        return []
+    return [("goodput", f"{summary['goodput_rps']:.4g} requests/s met all their limits")]
 
 
 def _fates(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from simqueue.live.interrupt import noted
 from simqueue.live.journal import Entry
 from simqueue.live.ledger import Outcome
 from simqueue.live.worker import GRID, Worker, with_batch
+from simqueue.order import Fcfs
 from simqueue.policy.base import BatchingPolicy
 from simqueue.provenance import provenance
 from simqueue.record import Requests
@@ -156,6 +157,14 @@ def _check(workload: Workload, system: System, executor: Executor, clients: Wher
         )
     if is_paged(system) and system.memory and system.memory.prefix_caching:
         raise ConfigError("memory: prefix_caching = true, and no executor has a prefix cache: leave it out")
+    if system.admission is not None or "patience_s" in workload.extra:
+        raise ConfigError(
+            "nobody is turned away or gives up in live runs yet: leave out system.admission and the column patience_s"
+        )
+    if not isinstance(system.order, Fcfs):
+        raise ConfigError("order: live runs serve who came first, until their clients say more: leave system.order out")
+    if getattr(system.policy, "preemption", "recompute") != "recompute":
+        raise ConfigError("policy: no executor keeps the cache of a request that lost its row: run it simulated")
     check_rows(system.policy, executor.max_rows)
 
 

@@ -6,6 +6,7 @@ from simqueue.policy.clipper import Clipper
 from simqueue.policy.continuous import Continuous
 from simqueue.policy.dynamic import Dynamic
 from simqueue.policy.fastertransformer import FasterTransformer
+from simqueue.policy.fastserve import FastServe
 from simqueue.policy.litserve import LitServe
 from simqueue.policy.mosec import Mosec
 from simqueue.policy.none import NoBatching
@@ -13,6 +14,7 @@ from simqueue.policy.orca import Orca
 from simqueue.policy.ray_serve import RayServe
 from simqueue.policy.sarathi import Sarathi
 from simqueue.policy.sglang import Sglang
+from simqueue.policy.srpt import Srpt
 from simqueue.policy.static import Static
 from simqueue.policy.tensorrt_llm import TensorrtLlm
 from simqueue.policy.tgi import Tgi
@@ -23,6 +25,7 @@ SHIPPED = (
     *(NoBatching, Static, Dynamic, Continuous),
     *(FasterTransformer, Triton, Mosec, LitServe, RayServe, BentoML, Clipper),
     *(Vllm, Sarathi, Orca, Sglang, Tgi, TensorrtLlm),
+    *(FastServe, Srpt),
 )
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Continuous",
     "Decider",
     "Dynamic",
+    "FastServe",
     "FasterTransformer",
     "LitServe",
     "Mosec",
@@ -42,6 +46,7 @@ __all__ = [
     "RayServe",
     "Sarathi",
     "Sglang",
+    "Srpt",
     "Static",
     "TensorrtLlm",
     "Tgi",

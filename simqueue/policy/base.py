@@ -137,11 +137,11 @@ class BatchingPolicy(Protocol):
     ``paged`` (False unless given) says that it looks at memory or preempts: it is shown a `PagedView`. Then ``reserve``
     (`simqueue.kv.Reserve`, ``"computed"`` unless given) says what a request holds blocks for, and ``preemption``
     (`simqueue.kv.Preemption`, ``"recompute"`` unless given) what becomes of the cache of one that loses its seat;
-    ``prefixes`` (False unless given) says that it knows a prefix cache, ``mixes`` (True unless given) that no step stops
-    those who decode, ``ordered`` (False unless given) that it starts whom it finds at the head of ``view.queue()``, so
-    that an order (`simqueue.order`) decides who is next,
-    ``headroom`` (0 unless given) how many blocks are free before any step that it does not want to be asked about; and
-    ``fits(view, request, most)``, if it has that, whether a request that takes so many blocks can ever be served.
+    ``prefixes`` (False unless given) says that it knows a prefix cache, ``mixes`` (True unless given) that no step
+    stops those who decode, ``ordered`` (False unless given) that it starts whom it finds at the head of
+    ``view.queue()``, so that an order (`simqueue.order`) decides who is next, ``headroom`` (0 unless given) how many
+    blocks are free before any step that it does not want to be asked about; and ``fits(view, request, most)``, if it
+    has that, whether a request that takes so many blocks can ever be served.
     """
 
     def decider(self, grid: Grid) -> Decider:

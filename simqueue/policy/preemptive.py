@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from simqueue.kv import Reserve
+from simqueue.order.ranked import Ranked
 from simqueue.policy.base import PagedView
 
 Keeps = Literal["keep", "swap"]
 """What becomes of the cache of one that loses its seat: it stays where it is, or goes to the host and comes back."""
+
+KEEPS = get_args(Keeps)
 
 
 class Seating(NamedTuple):
@@ -30,8 +33,8 @@ def reserve(preemption: Keeps) -> Reserve:
 def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) -> Seating:
     """The first ``seats`` of ``line`` for whom there is memory. Behind a prompt for which there is none no other one
     starts, but who has a cache goes on."""
-    swaps = preemption == "swap"
-    free = view.free_blocks + (sum(view.blocks(i) for i in view.seats) if swaps else 0)
+    swaps, running = preemption == "swap", view.seats
+    free = view.free_blocks + (sum(view.blocks(i) for i in running) if swaps else 0)
     chosen: set[int] = set()
     resume: list[int] = []
     prefill: list[tuple[int, int]] = []
@@ -39,11 +42,12 @@ def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) ->
     for request in line:
         if len(chosen) == seats:
             break
-        starts = not (request in view.seats or view.preempted(request))
+        runs = request in running
+        starts = not (runs or view.preempted(request))
         if starts and full:
             continue
         tokens = view.backlog(request)
-        need = _goes_on(view, request, swaps) if request in view.seats else view.needs(request, tokens)
+        need = _goes_on(view, request, swaps) if runs else view.needs(request, tokens)
         if need > free:
             full = full or starts
             continue
@@ -51,11 +55,17 @@ def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) ->
         chosen.add(request)
         if starts:
             prefill.append((request, tokens))
-        elif request not in view.seats:
+        elif not runs:
             resume.append(request)
-    on = tuple(i for i in view.seats if i in chosen)
-    preempt = tuple(i for i in view.seats if i not in chosen)
+    on = tuple(i for i in running if i in chosen)
+    preempt = tuple(i for i in running if i not in chosen)
     return Seating(on, preempt, tuple(resume), tuple(prefill))
+
+
+def keep_only(line: Ranked, here: set[int]) -> None:
+    """Whoever was refused or went away leaves the line."""
+    for request in [i for i in line if i not in here]:
+        line.leave(request)
 
 
 def _goes_on(view: PagedView, request: int, swaps: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import ClassVar
 
 import msgspec
@@ -110,7 +111,7 @@ class SarathiDecider:
                 left -= tokens
         cut = any(view.backlog(i) > tokens for i, tokens in chunks) or len(chunks) < len(begun)
         kept = int(self.watermark * view.total_blocks)
-        for request in (*reversed(preempted), *view.queue()):
+        for request in chain(reversed(preempted), view.queue()):
             # As in the source, whoever was preempted in this step has not been reset yet.
             backlog = view.backlog(request) if request not in preempted else view.prefilling.get(request, 0)
             need = view.needs(request, backlog) if request not in preempted else view.whole(request)

@@ -14,6 +14,7 @@ from simqueue.engine import Engine
 from simqueue.paged import PagedEngine
 from simqueue.plan import Wait
 from simqueue.record import NEVER, Leaps, Requests
+from simqueue.sim.door import Door, Limits
 from simqueue.source import Columns, Source
 
 
@@ -32,6 +33,7 @@ class Delays(NamedTuple):
 
 
 _NO_DELAYS = Delays()
+_NO_LIMITS = Limits()
 
 
 def drive(
@@ -41,15 +43,21 @@ def drive(
     cost: Timing,
     delays: Delays = _NO_DELAYS,
     *,
+    limits: Limits = _NO_LIMITS,
     longest_leap: int = UNLIMITED,
 ) -> Leaps:
     """Run until every request of ``source`` has finished; fills in ``requests`` and returns the leaps.
 
-    ``longest_leap = 1`` takes every step as an event of its own, with the same result.
+    ``limits``: whom the server turns away. ``longest_leap = 1`` takes every step as an event of its own, with the same
+    result.
     """
     leaps = Leaps()
     env = simpy.Environment(initial_time=0)
-    env.process(_replica(env, engine, requests, source, cost, delays, leaps, longest_leap))
+    # Who is turned away asks again before others who are there already have come.
+    asks_again = isinstance(engine, PagedEngine) and not isinstance(source, Columns)
+    at_door = asks_again or limits != _NO_LIMITS or requests.patience is not None
+    door = Door(engine, requests, source, limits) if at_door else None
+    env.process(_replica(env, engine, requests, source, door, cost, delays, leaps, longest_leap))
     # Events leave no cycles behind, and looking for some costs a quarter of the run.
     collects = gc.isenabled()
     gc.disable()
@@ -66,6 +74,7 @@ def _replica(
     engine: Engine | PagedEngine,
     requests: Requests,
     source: Source,
+    door: Door | None,
     cost: Timing,
     delays: Delays,
     leaps: Leaps,
@@ -80,19 +89,23 @@ def _replica(
     now = prefilled = 0
     while True:
         if next_arrival <= now:
-            submit(take(now))
-            if engine.refused:
-                _refuse(source, engine.refused, requests.finished)
-            next_arrival = source.next
-            if loops and next_arrival == NEVER:
-                engine.close()
+            if door is None:
+                submit(take(now))
+                next_arrival = source.next
+                if loops and next_arrival == NEVER:
+                    engine.close()
+            else:
+                door.catch_up(now)
+                next_arrival = door.next
         work = plan(now)
         if isinstance(work, Wait):
             if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
-            due = next_arrival
+            due = source.next
             if wake and due != NEVER:
                 due += wake(due - now)
+            if door is not None:
+                due = min(due, door.expires)
             if work.until is not None:
                 due = min(due, work.until + delays.timer_late)
             yield timeout(due - now)
@@ -103,7 +116,8 @@ def _replica(
         rows += work.held_rows
         path: Sequence[int] = ()
         first = 0
-        limit = next_arrival - now if work.cut else UNLIMITED
+        # Whoever gives up while a batch runs holds a row of it from the next step on.
+        limit = next_arrival - now if work.cut else UNLIMITED if door is None else door.expires - now
         if prefill_rows or work.moved:
             total = first = price(work) + delays.move * work.moved
             if start and prefill_rows:
@@ -138,11 +152,16 @@ def _replica(
         else:
             leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))
         ended = complete(done, now + first, end, path)
-        if loops:
+        if loops or door is not None:
             back = delays.response_per_row * (rows + prefill_rows)
-            _tell(source, engine.left, requests.finished, end, back)
-            # Who has been answered may come at once, and the source is open again.
-            next_arrival = end
+            left = _in_order(engine.left, requests.finished, end)
+            if door is None:
+                _tell(source, left, back)
+                # Who has been answered may come at once, and the source is open again.
+                next_arrival = end
+            else:
+                ended += door.catch_up(end, left, back)
+                next_arrival = door.next
         now = end
         if ended and hands_over:
             pause = delays.handover + delays.handover_per_request * ended
@@ -150,17 +169,15 @@ def _replica(
             now += pause
 
 
-def _refuse(source: Source, refused: list[int], finished: Sequence[int]) -> None:
-    """Who can never be served is told as it comes."""
-    for request in refused:
-        source.hear(request, finished[request])
-    refused.clear()
-
-
-def _tell(source: Source, left: Sequence[int], finished: Sequence[int], end: int, back: int) -> None:
-    """The answers of a piece of work that ended at ``end`` are heard, each ``back`` after its own instant.
+def _in_order(left: Sequence[int], finished: Sequence[int], end: int) -> list[tuple[int, int]]:
+    """When the answers of a piece of work that ended at ``end`` left, and whose they are.
 
     Of whoever finished with the leap that admitted it the engine has written nothing (see `Requests`).
     """
-    for at, request in sorted((finished[i] if finished[i] >= 0 else end, i) for i in left):
+    return sorted((finished[i] if finished[i] >= 0 else end, i) for i in left)
+
+
+def _tell(source: Source, left: Sequence[tuple[int, int]], back: int) -> None:
+    """They are heard, each ``back`` after its own instant."""
+    for at, request in left:
         source.hear(request, at + back)

@@ -20,9 +20,10 @@ from simqueue.errors import ConfigError, ProfileError
 from simqueue.fates import Fates
 from simqueue.lag import Lag, on_grid
 from simqueue.provenance import provenance
-from simqueue.record import Column, Leaps, Requests, settle
-from simqueue.replica import block_bytes, core, is_paged, longest_context
+from simqueue.record import NEVER, Column, Leaps, Outcome, Requests, settle
+from simqueue.replica import block_bytes, check_order, core, is_paged, longest_context
 from simqueue.result import Result
+from simqueue.sim.door import Limits
 from simqueue.sim.driver import Delays, drive
 from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.source import Columns, Sessions, Source, Users
@@ -87,9 +88,8 @@ def simulate(
         if leaps.paused:
             table["paused"] = np.zeros(len(table["start"]), np.int64)
             table["paused"][leaps.paused] = 1
-        if len(requests.outcome) == len(workload):
-            raise ConfigError(f"memory: none of {len(workload)} requests ever fits it: give more blocks")
-        first_token, finished = (_there(bound, table, at) for at in (first_end, end))
+        fates = _fates(system, requests, warmup)
+        first_token, finished = (_there(bound, table, at, requests.outcome) for at in (first_end, end))
         # What left the server later is not there earlier.
         finished = np.maximum(first_token, finished)
     return Result(
@@ -107,8 +107,22 @@ def simulate(
         durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
         saturation_rps=cache(lambda: saturation_rps(workload, system)),
         provenance=provenance(workload, system, seed, bound.grid),
-        fates=Fates.of(requests) if is_paged(system) else None,
+        fates=fates,
     )
+
+
+def _fates(system: System, requests: Requests, warmup: int) -> Fates | None:
+    """Where something else can happen to requests than that they are answered. Raises ConfigError if nobody was."""
+    if not is_paged(system) and system.admission is None and requests.patience is None:
+        return None
+    fates = Fates.of(requests)
+    if fates.completed[warmup:].any():
+        return fates
+    met = {name: count for name, count in fates.counts(warmup).items() if count}
+    if system.admission is None and met.keys() == {"rejected"}:
+        raise ConfigError(f"memory: none of {met['rejected']} requests ever fits it: give more blocks")
+    listed = ", ".join(f"{count} {name}" for name, count in met.items())
+    raise ConfigError(f"no request was answered ({listed}), so there are no figures: lower the load or the warm-up")
 
 
 def saturation_rps(workload: Workload, system: System) -> float:
@@ -130,10 +144,11 @@ def saturation_rps(workload: Workload, system: System) -> float:
 
 
 def _saturate(workload: Workload, system: System) -> float:
-    quiet = msgspec.structs.replace(system, noise=NoNoise())
+    quiet = msgspec.structs.replace(system, noise=NoNoise(), admission=None)
     bound = bind(quiet, workload, 0)
     with _fits(bound.grid):
         requests = _requests(bound, workload, np.zeros(len(workload), np.int64))
+        requests.patience = None
         leaps = _run(bound, workload, requests, Columns(requests.arrival), UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
     served = np.ones(len(finished), bool)
@@ -180,6 +195,7 @@ def _requests(bound: Bound, workload: Workload, arrival: Column) -> Requests:
         _tokens(extra.get("predicted_output_tokens")),
         _hashes(bound, extra),
         _traits(bound, extra),
+        _patience(bound, extra),
     )
 
 
@@ -209,7 +225,15 @@ def _run(bound: Bound, workload: Workload, requests: Requests, source: Source, l
         start=_lag(over.start_s, bound.grid),
         move=_move(bound),
     )
-    return drive(engine, requests, source, cost, delays, longest_leap=longest_leap)
+    return drive(engine, requests, source, cost, delays, limits=_limits(bound), longest_leap=longest_leap)
+
+
+def _limits(bound: Bound) -> Limits:
+    admission, ticks = bound.system.admission, bound.grid.ticks
+    if admission is None:
+        return Limits()
+    longest_s = admission.max_predicted_ttft_s
+    return Limits(admission.max_queue, None if longest_s is None else ticks(longest_s))
 
 
 def _move(bound: Bound) -> int:
@@ -226,15 +250,18 @@ def _lag(lag: Lag, grid: Grid) -> Callable[[int], int] | None:
     return on_grid(lag, grid) if lag else None
 
 
-def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column) -> Column:
-    """When what left the server at these step ends is at the client."""
+def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column, outcome: Mapping[int, Outcome]) -> Column:
+    """When what left the server at these step ends is at the client, who knows at once of having given up."""
     ticks, over = bound.grid.ticks, bound.system.overheads
     delivery = ticks(over.response_path_s)
+    late = np.full(len(ends), delivery)
     if per_row := ticks(over.response_per_row_s):
         # Who was refused after the last step got no token.
         leap = np.minimum(np.searchsorted(leaps["start"] + leaps["total"], ends), len(leaps["start"]) - 1)
-        return _later(ends, delivery + per_row * (leaps["rows"] + leaps["prefill_rows"])[leap])
-    return _later(ends, delivery)
+        late += per_row * (leaps["rows"] + leaps["prefill_rows"])[leap]
+    for request, fate in outcome.items():
+        late[request] = 0 if fate == "abandoned" else delivery
+    return _later(ends, late)
 
 
 @contextmanager
@@ -263,6 +290,16 @@ def _hashes(bound: Bound, extra: Mapping[str, Any]) -> list[list[int]] | None:
     return [[int(number) for number in ids.split()] for ids in extra["hash_ids"].tolist()]
 
 
+def _patience(bound: Bound, extra: Mapping[str, Any]) -> list[int] | None:
+    """Counted at the queue: nobody is seen to give up before the request is there."""
+    if "patience_s" not in extra:
+        return None
+    endless = extra["patience_s"] >= bound.grid.horizon_s
+    ticks = bound.grid.column(np.where(endless, 0, extra["patience_s"]))
+    left = np.maximum(0, ticks - bound.grid.ticks(bound.system.overheads.request_path_s))
+    return [NEVER if never else at for never, at in zip(endless.tolist(), left.tolist(), strict=True)]
+
+
 def _traits(bound: Bound, extra: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     traits: dict[str, Sequence[Any]] = {name: extra[name].tolist() for name in ("priority", "client") if name in extra}
     if "ttft_slo_s" in extra:
@@ -280,6 +317,7 @@ def check(system: System) -> None:
     """Refuse parts that do not go together. Raises ConfigError, or ProfileError if the profile cannot be used."""
     spread_of(system.cost, system.noise)
     is_paged(system)
+    check_order(system)
     joins = getattr(system.policy, "iteration_level", True)
     if not joins:
         return

@@ -22,6 +22,7 @@ from simqueue.policy import (
     Continuous,
     Dynamic,
     FasterTransformer,
+    FastServe,
     LitServe,
     Mosec,
     NoBatching,
@@ -29,6 +30,7 @@ from simqueue.policy import (
     RayServe,
     Sarathi,
     Sglang,
+    Srpt,
     Static,
     TensorrtLlm,
     Tgi,
@@ -58,7 +60,11 @@ SHIPPED = [
     BentoML(4),
     Clipper(0.02, 2, batch_wait_timeout_s=0.003),
     FasterTransformer(4),
-    *(Vllm(tokens, seats, policy) for tokens, seats in ((8, 8), (64, 4), (2048, 128)) for policy in ("fcfs", "priority")),
+    *(
+        Vllm(tokens, seats, policy)
+        for tokens, seats in ((8, 8), (64, 4), (2048, 128))
+        for policy in ("fcfs", "priority")
+    ),
     Vllm(20, 5, long_prefill_token_threshold=6, scheduler_reserve_full_isl=False, watermark=0.1),
     *(Sarathi(seats, chunk) for seats, chunk in ((4, 4), (8, 32), (128, 512))),
     *(Orca(seats) for seats in (1, 4, 64)),
@@ -71,6 +77,16 @@ SHIPPED = [
         for seats in (4, 64)
         for chunks in (False, True)
     ),
+    *(
+        FastServe(seats, quantum, levels, 8, keep)
+        for seats, quantum, levels, keep in (
+            (1, 1, 1, "keep"),
+            (2, 1, 8, "swap"),
+            (2, 2, 3, "keep"),
+            (64, 4, 3, "swap"),
+        )
+    ),
+    *(Srpt(seats, keep) for seats in (1, 3, 64) for keep in ("keep", "swap")),
 ]
 
 

@@ -13,7 +13,9 @@ ROWS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), max_size=8)
 
 
 @given(st.integers(1, 7), st.integers(0, 30), ROWS, st.integers(0, 40), st.integers(1, 40), st.integers(-2, 60))
-def test_growth_row_by_row(size: int, clock: int, rows: list[tuple[int, int]], steps: int, more: int, free: int) -> None:
+def test_growth_row_by_row(
+    size: int, clock: int, rows: list[tuple[int, int]], steps: int, more: int, free: int
+) -> None:
     """A row of so many tokens in the cache takes a block in each step in which they fill all of its blocks."""
     blocks = Blocks(size, 1000)
     taken = [0] * (steps + more)

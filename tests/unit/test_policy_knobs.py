@@ -48,6 +48,7 @@ def test_accepted_to_the_edge() -> None:
         *("none", "static", "dynamic", "continuous"),
         *("fastertransformer", "triton", "mosec", "litserve", "ray-serve", "bentoml", "clipper"),
         *("vllm", "sarathi", "orca", "sglang", "tgi", "tensorrt-llm"),
+        *("fastserve", "srpt"),
     ]
 
 
