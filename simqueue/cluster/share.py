@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.fates import Fates
-from simqueue.record import Column, Leaps, Requests, settle
+from simqueue.record import Column, Leaps, Requests
 from simqueue.replica import is_paged
 from simqueue.result import Result
-from simqueue.sim.simulate import Bound, _there, saturation_rps
-from simqueue.sim.steps import Durations, with_prefill
+from simqueue.sim.simulate import Bound, gathered, saturation_rps
 from simqueue.system import System
 from simqueue.workload import Workload
 
@@ -57,32 +56,11 @@ def share_of(served: Served, bound: Bound, workload: Workload, warmup: int, abou
         columns["arrival_s"] = grid.seconds(arrival)
         columns["prompt_tokens"], columns["output_tokens"] = np.array(requests.prompt), np.array(requests.output)
     mine = part_of(workload, columns)
-    with_batch = getattr(system.policy, "release", "request") == "batch"
-    scheduled, first_end, end = settle(requests, columns := leaps.columns(), with_batch=with_batch)
-    table = with_prefill(columns, leaps.chunks, mine.prompt_tokens, requests.scheduled)
-    if leaps.paused:
-        table["paused"] = np.zeros(len(table["start"]), np.int64)
-        table["paused"][leaps.paused] = 1
-    first_token, finished = first_end, end
-    if len(table["start"]):
-        first_token, finished = (_there(bound, table, at, requests.outcome) for at in (first_end, end))
-        # What left the server later is not there earlier.
-        finished = np.maximum(first_token, finished)
-    result = Result(
-        workload=mine,
-        grid=grid,
-        arrival=arrival,
-        scheduled=scheduled,
-        first_token=first_token,
-        finished=finished,
-        leaps=table,
-        first_delivery=first_token - first_end,
-        delivery=finished - end,
-        with_batch=with_batch,
+    result = gathered(
+        *(bound, mine, arrival, requests, leaps),
         warmup=int(np.argmax(np.append(rows, warmup) >= warmup)),
-        durations=Durations(table, system.cost, system.noise, grid, bound.seed),
-        saturation_rps=lambda: saturation_rps(workload, system),
-        provenance=about,
+        saturation=lambda: saturation_rps(workload, system),
+        about=about,
         fates=Fates.of(requests) if _may_fail(system, requests) else None,
     )
     return Share(served.replica, rows, result)

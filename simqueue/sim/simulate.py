@@ -73,7 +73,6 @@ def simulate(
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
     bound = bind(system, workload, seed)
     arrival = bound.grid.column(workload.arrival_s)
-    with_batch = getattr(system.policy, "release", "request") == "batch"
     with _fits(bound.grid):
         requests = _requests(bound, workload, arrival)
         source = _source(bound, workload, requests)
@@ -82,13 +81,39 @@ def simulate(
             arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
             rows = source.rows if isinstance(source, Sessions) else None
             workload = workload.realised(bound.grid.seconds(arrival), rows)
-        columns = leaps.columns()
-        scheduled, first_end, end = settle(requests, columns, with_batch=with_batch)
-        table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
-        if leaps.paused:
-            table["paused"] = np.zeros(len(table["start"]), np.int64)
-            table["paused"][leaps.paused] = 1
-        fates = _fates(system, requests, warmup)
+        return gathered(
+            *(bound, workload, arrival, requests, leaps),
+            warmup=warmup,
+            saturation=cache(lambda: saturation_rps(workload, system)),
+            about=provenance(workload, system, seed, bound.grid),
+            fates=_fates(system, requests, warmup),
+        )
+
+
+def gathered(
+    bound: Bound,
+    workload: Workload,
+    arrival: Column,
+    requests: Requests,
+    leaps: Leaps,
+    *,
+    warmup: int,
+    saturation: Callable[[], float],
+    about: Mapping[str, Any],
+    fates: Fates | None,
+) -> Result:
+    """The result of a run of one replica, from what its driver filled in. ``arrival``: ticks, at the client."""
+    system = bound.system
+    with_batch = getattr(system.policy, "release", "request") == "batch"
+    columns = leaps.columns()
+    scheduled, first_end, end = settle(requests, columns, with_batch=with_batch)
+    table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
+    if leaps.paused:
+        table["paused"] = np.zeros(len(table["start"]), np.int64)
+        table["paused"][leaps.paused] = 1
+    first_token, finished = first_end, end
+    # A replica of a cluster may have run no step.
+    if len(table["start"]):
         first_token, finished = (_there(bound, table, at, requests.outcome) for at in (first_end, end))
         # What left the server later is not there earlier.
         finished = np.maximum(first_token, finished)
@@ -105,8 +130,8 @@ def simulate(
         with_batch=with_batch,
         warmup=warmup,
         durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
-        saturation_rps=cache(lambda: saturation_rps(workload, system)),
-        provenance=provenance(workload, system, seed, bound.grid),
+        saturation_rps=saturation,
+        provenance=about,
         fates=fates,
     )
 
