@@ -310,8 +310,13 @@ def _later(column: Column, ticks: int | Column) -> Column:
 
 def _hashes(bound: Bound, extra: Mapping[str, Any]) -> list[list[int]] | None:
     """Numbers of blocks, where somebody looks at them."""
-    if bound.system.memory is None or not bound.system.memory.prefix_caching or "hash_ids" not in extra:
+    if bound.system.memory is None or not bound.system.memory.prefix_caching:
         return None
+    if "hash_ids" not in extra:
+        raise ConfigError(
+            "memory: prefix_caching = true, but the workload has no hash_ids, which say what prompts share: take "
+            "sessions or a trace that has them, or leave prefix_caching out"
+        )
     return [[int(number) for number in ids.split()] for ids in extra["hash_ids"].tolist()]
 
 

@@ -232,3 +232,10 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     plain = simulate(work, System(Vllm(100, 9), Affine(1e-3)))
     plain.save(tmp_path / "out")
     assert Result.load(tmp_path / "out").summary() == plain.summary()
+
+
+def test_a_prefix_cache_needs_to_know_what_prompts_share() -> None:
+    work = Workload.from_columns([0.0], [20], [3])
+    system = System(Vllm(100, 9), Affine(1e-3), memory=Memory(4, 30, prefix_caching=True))
+    with pytest.raises(ConfigError, match="the workload has no hash_ids"):
+        simulate(work, system)
