@@ -196,7 +196,7 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None
 
 
 def _options(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=experiment.name)
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog=experiment.name)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figure and the numbers")
     parser.add_argument("--requests", type=int, default=experiment.requests, help="of each run")
     parser.add_argument("--seeds", type=int, default=experiment.seeds, help="runs of each case")
