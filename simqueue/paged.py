@@ -75,7 +75,7 @@ class PagedEngine(Waiting):
         self._lost: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._again: dict[int, int] = {}
-        # Of those whose cache was not dropped: steps that they still decode.
+        # Of those whose cache was not dropped, or was computed elsewhere: steps that they still decode.
         self._back: dict[int, int] = {}
         # Who is next, where that is not first come first served; and whether to look at it anew.
         self._line = order.line(self, requests, grid)
@@ -83,6 +83,7 @@ class PagedEngine(Waiting):
         # The step under way.
         self._chunks: Sequence[tuple[int, int]] = ()
         self._joining: list[int] = []
+        self._adopting: list[int] = []
         self._resuming: list[int] = []
         self._skipping: list[int] = []
         self._skipped: list[int] = []
@@ -140,8 +141,8 @@ class PagedEngine(Waiting):
         """Blocks that computing so many more tokens of a waiting or prefilling request takes from the free ones; of one
         that is to be resumed those that it comes back with, and decodes its next token with."""
         if request in self._back:
-            cached = self._full(request) - self._back[request]
-            return max(0, self._blocks.of(cached + 1) - self._held.get(request, 0))
+            then = self._full(request) - self._back[request] + 1
+            return max(0, self._blocks.of(self._reserved(request, then, then)) - self._held.get(request, 0))
         if request in self._seats:
             if self._reserve != "computed":
                 return 0
@@ -200,7 +201,10 @@ class PagedEngine(Waiting):
             most = blocks.of(max(self._reserved(i, self._prompt[i], self._prompt[i]), self._full(i)))
             if most > blocks.total or not self._fits(self, i, most):
                 super().refuse(i)
-            elif self._line is not None:
+                continue
+            if self._requests.adopted:
+                self._back[i] = self._output[i]
+            if self._line is not None:
                 self._line.join(i)
                 self._stale = True
 
@@ -274,11 +278,13 @@ class PagedEngine(Waiting):
             blocks.take(blocks.growth(self._clock - steps + 1, steps - 1))
         for i in self._resuming:
             self._answers_again(i, end)
+        for i in self._adopting:
+            self._requests.first_token[i] = end
         self._context = context
         for i in self._skipping:
             self._stays(i)
         self._skipped = self._skipping if self._decodes else self._skipped
-        self._chunks, self._joining, self._resuming, self._skipping = (), [], [], []
+        self._chunks, self._joining, self._adopting, self._resuming, self._skipping = (), [], [], [], []
         self.left = self.freed = left = []
         heap, beyond = self._finishing, (self._clock + 1) << _ID_BITS
         while heap and heap[0] < beyond:
@@ -312,6 +318,8 @@ class PagedEngine(Waiting):
             raise InvariantError(f"the policy answers {decision}: who resumes decodes")
         for i in decision.resume:
             self._resume(i)
+        if self._requests.adopted:
+            chunks = self._adopted(chunks, decode=decode)
         if decode:
             self._resuming += [i for i in self._skipped if self._seats.get(i, -1) >= 0 and i not in decision.skip]
         for i in decision.skip:
@@ -333,13 +341,22 @@ class PagedEngine(Waiting):
             self._sit(i, first + self._output[i] - self._emitted.get(i, 0) - 1)
         # After a chunk on a context the widest row is not the longest, and who answers again wants to know the end of
         # the first step; a leap would have to say so: one step.
-        one = self.prefilling or held or decision.skip or self._resuming
+        one = self.prefilling or held or decision.skip or self._resuming or self._adopting
         leaps = decision.lasts == "change" and decode and not one
         steps = self._lasting(decision.at_most) if leaps else 1
         paused = 0 if decode else self._decoding
         return Work(
             rows, 0, context, longest, len(chunks), new_tokens, held, widest, steps, paused=paused, moved=self._moved
         )
+
+    def _adopted(self, chunks: Sequence[tuple[int, int]], *, decode: bool) -> list[tuple[int, int]]:
+        """Whose cache has come with them decode at once; returns the others."""
+        self._adopting = [i for i, _ in chunks if i in self._back]
+        if self._adopting and not decode:
+            raise InvariantError("the policy starts requests whose cache has come with them in a step without decoding")
+        for i in self._adopting:
+            self._resume(i)
+        return [chunk for chunk in chunks if chunk[0] not in self._adopting]
 
     def _whole(self, admit: int) -> list[tuple[int, int]]:
         """The first of the queue with all that is to be computed of them."""
@@ -580,13 +597,16 @@ class PagedEngine(Waiting):
             self._blocks.take(wanted)
             self._move(self._blocks.of(cached))
             self._held[request] = wanted
-        self._preempted.remove(request)
         if self._line is not None:
             self._line.take(request)
-        self._again[request] = self.now
-        self._resuming.append(request)
-        self.waiting -= 1
-        self.running += 1
+        if request in self._since:
+            self._preempted.remove(request)
+            self._again[request] = self.now
+            self._resuming.append(request)
+            self.waiting -= 1
+            self.running += 1
+        else:
+            self._pick(request)
         self._decoding += 1
         self._context += cached
         self._sit(request, self._clock + left)
@@ -633,6 +653,7 @@ class PagedEngine(Waiting):
 
     def _gone(self, request: int) -> None:
         """It waits no longer, and never will."""
+        self._back.pop(request, None)
         if self._line is not None:
             self._line.leave(request)
             self._stale = True

@@ -38,6 +38,8 @@ class Requests:
             ``client`` (a name), ``ttft_slo`` (ticks).
         hashes: of each request's full units of tokens, each of all tokens up to its end, where a prefix cache wants
             them.
+        adopted: whether they come with the cache of their prompts, all but for the last token, which were computed
+            elsewhere.
         patience: ticks from its coming to the queue until its client gives up, if it has no first token then; `NEVER`
             if it does not.
         outcome: of those that were not served to their end, why.
@@ -57,6 +59,8 @@ class Requests:
         hashes: Sequence[Sequence[int]] | None = None,
         traits: Mapping[str, Sequence[Any]] = MappingProxyType({}),
         patience: Sequence[int] | None = None,
+        *,
+        adopted: bool = False,
     ) -> None:
         self.count = len(arrival)
         self.arrival: list[int] = [*arrival.tolist(), NEVER]
@@ -67,6 +71,7 @@ class Requests:
         self.hashes = hashes
         self.traits = traits
         self.patience = patience
+        self.adopted = adopted
         self.scheduled: dict[int, int] = {}
         self.first_token: dict[int, int] = {}
         self.finished = [-1] * self.count

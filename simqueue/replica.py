@@ -37,6 +37,11 @@ def core(
             "policy: it reserves blocks for the maximum output of a request, which the workload does not say: give "
             "workload.max_output_tokens, or system.max_context_tokens"
         )
+    if requests.adopted and not (is_paged(system) and getattr(system.policy, "mixes", True)):
+        raise ConfigError(
+            "policy: requests come with their caches, and it cannot let them decode at once: take one that counts "
+            "blocks and prefills and decodes in the same step (vllm, sarathi, orca, tensorrt-llm)"
+        )
     cache = blocks(system, hash_tokens)
     return _core(system.policy, requests, grid, cache, longest or ENDLESS, system.order, track_extremes=track_extremes)
 

@@ -17,7 +17,8 @@ class Inbox(Requests):
         none = np.zeros(0, np.int64)
         most, predicted = _empty(planned.max_output), _empty(planned.predicted_output)
         traits: dict[str, list[Any]] = {name: [] for name in planned.traits}
-        super().__init__(none, none, none, most, predicted, _empty(planned.hashes), traits)
+        hashes = _empty(planned.hashes)
+        super().__init__(none, none, none, most, predicted, hashes, traits, adopted=planned.adopted)
         self.count = -1
         self._outputs = [column for column in (self.output, most, predicted) if column is not None]
         self._columns = list(zip(self.columns, planned.columns, strict=True))

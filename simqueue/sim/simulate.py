@@ -221,6 +221,7 @@ def _requests(bound: Bound, workload: Workload, arrival: Column) -> Requests:
         _hashes(bound, extra),
         _traits(bound, extra),
         _patience(bound, extra),
+        adopted=workload.meta["adopted"],
     )
 
 

@@ -31,6 +31,7 @@ _MADE_BY_HAND: Mapping[str, Any] = {
     "users": None,
     "sessions": False,
     "hash_block_tokens": None,
+    "adopted": False,
     "stretch": 1.0,
     "prompt_clipped_share": 0.0,
     "output_clipped_share": 0.0,
@@ -61,6 +62,7 @@ class Workload:
             made from columns; ``requests`` as made; ``rate``, the nominal mean rate where the spec has one;
             ``users``, how many there are in a closed loop, none otherwise; ``sessions``, whether turns wait for
             answers; ``hash_block_tokens``, the size of the blocks of ``hash_ids``;
+            ``adopted``, whether requests come with the cache of their prompts, less the last token;
             ``stretch``, by how much the time of a trace or of columns was stretched; ``prompt_clipped_share``
             and ``output_clipped_share``, the share of draws that ``min``, ``max`` or ``max_output_tokens`` changed; and
             of ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
