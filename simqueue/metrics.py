@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,12 @@ def batch_sizes(rows: NDArray[np.int64], steps: NDArray[np.int64]) -> Stats:
     """Mean over steps, and as seen by a request: the sum of squares over the sum (each row weighs its own step)."""
     total = float(np.dot(rows, steps))
     return {"mean_per_step": total / float(steps.sum()), "mean_per_request": float(np.dot(rows**2, steps)) / total}
+
+
+def busy(leaps: Mapping[str, NDArray[np.int64]], start: int, end: int) -> float:
+    """The share of the time from ``start`` to ``end`` in which leaps (`simqueue.record.Leaps`) were under way."""
+    inside = np.minimum(leaps["start"] + leaps["total"], end) - np.maximum(leaps["start"], start)
+    return float(np.maximum(inside, 0).sum(dtype=np.float64)) / (end - start)
 
 
 def token_gaps(

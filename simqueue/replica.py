@@ -11,7 +11,7 @@ from simqueue.paged import PagedEngine
 from simqueue.policy.base import BatchingPolicy
 from simqueue.profile import Model
 from simqueue.record import Requests
-from simqueue.system import Memory, System
+from simqueue.system import System
 from simqueue.units import Grid
 
 Core = Engine | PagedEngine
@@ -103,7 +103,7 @@ def blocks(system: System, hash_tokens: int | None) -> Blocks:
     memory = system.memory
     if memory is None:
         return Unlimited()
-    total = memory.num_blocks or _fitting(memory, _model(system))
+    total = memory.num_blocks or _fitting(system)
     if not memory.prefix_caching or hash_tokens is None:
         return Blocks(memory.block_size, total)
     if hash_tokens % memory.block_size:
@@ -115,17 +115,24 @@ def blocks(system: System, hash_tokens: int | None) -> Blocks:
 
 
 def block_bytes(system: System) -> float:
-    """Bytes of a block: keys and values of every layer. Raises ConfigError without a profile."""
+    """Bytes of a block. Raises ConfigError without a profile."""
     assert system.memory is not None
+    return token_bytes(system) * system.memory.block_size
+
+
+def token_bytes(system: System) -> float:
+    """Bytes of a token's keys and values in every layer. Raises ConfigError without a profile."""
     model = _model(system)
-    return 2 * model.layers * model.hidden * _bytes(model) * system.memory.block_size
+    return 2 * model.layers * model.hidden * _bytes(model)
 
 
-def _fitting(memory: Memory, model: Model) -> int:
+def _fitting(system: System) -> int:
     """As vLLM sizes its cache: what its share of the GPU's memory holds beside the weights."""
+    memory, model = system.memory, _model(system)
+    assert memory is not None
     assert memory.gpu_memory_gib is not None
     room = memory.gpu_memory_gib * memory.gpu_memory_utilization * _GIB - model.parameters * _bytes(model)
-    block = 2 * model.layers * model.hidden * _bytes(model) * memory.block_size
+    block = block_bytes(system)
     if room < block:
         raise ConfigError(
             f"memory: gpu_memory_gib = {memory.gpu_memory_gib} holds no block beside the weights of {model.name}: "

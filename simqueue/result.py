@@ -117,19 +117,17 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
-        counted = self._counted
+        counted = self.counted
         grid, unit = self.grid, float(self.grid.ticks_per_s)
         start, end = int(self.arrival[counted][0]), int(self.finished[counted].max())
         span_s = (end - start) / unit
         count = len(self.arrival[counted])
-        begun = self.leaps["start"]
-        busy = np.minimum(begun + self.leaps["total"], end) - np.maximum(begun, start)
         _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
         return {
             "requests": count,
             "unstable": self.unstable,
             "throughput_rps": count / span_s,
-            "utilisation": float(np.maximum(busy, 0).sum() / unit / span_s),
+            "utilisation": metrics.busy(self.leaps, start, end),
             "batch_size": self._batch_size(start),
             "queueing_s": metrics.stats(self.queueing[counted], unit),
             "service_s": metrics.stats(self.service[counted], unit),
@@ -153,7 +151,7 @@ class Result:
         }
 
     @property
-    def _counted(self) -> slice | NDArray[np.intp]:
+    def counted(self) -> slice | NDArray[np.intp]:
         """The requests that figures are of."""
         if self.fates is None:
             return slice(self.warmup, None)
@@ -165,7 +163,7 @@ class Result:
         slos = {name: extra[f"{name}_slo_s"] * unit for name in ("ttft", "tpot") if f"{name}_slo_s" in extra}
         if not slos:
             return {}
-        counted = self._counted
+        counted = self.counted
         met = metrics.within([getattr(self, name)[counted] for name in slos], [slo[counted] for slo in slos.values()])
         return {"goodput_rps": int(met.sum()) / span_s}
 
@@ -173,7 +171,7 @@ class Result:
         fates = self.fates
         if fates is None:
             return {}
-        counted = self._counted
+        counted = self.counted
         resumed = fates.resume_to_next_token[counted]
         prompts = int(self.workload.prompt_tokens[counted].sum())
         return {
@@ -204,28 +202,27 @@ class Result:
         return tpot
 
     def _tpot(self, unit: float) -> metrics.Stats | None:
-        tpot = self.tpot[self._counted]
+        tpot = self.tpot[self.counted]
         return metrics.stats(tpot[~np.isnan(tpot)], unit)
 
     def _itl(self, unit: float) -> metrics.Stats | None:
-        counted = self._counted
-        streams = self.workload.output_tokens[counted] > 1
-        if self.with_batch or not streams.any():
-            return None
-        ends = (self.first_token - self.first_delivery, self.finished - self.delivery)
-        first, last = (column[counted][streams] for column in ends)
-        return metrics.weighted_stats(*self._gaps(first, last, counted), unit)
+        pooled = self.gaps(np.arange(len(self.arrival))[self.counted])
+        return metrics.weighted_stats(*pooled, unit) if pooled else None
 
-    def _gaps(
-        self, first: Column, last: Column, counted: slice | NDArray[np.intp]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """See `metrics.token_gaps`; an answer that was interrupted is several stretches, with a gap between them."""
+    def gaps(self, requests: Column) -> tuple[Column, Column] | None:
+        """``(gap in ticks, how often)`` between the tokens of these requests, where there are any.
+
+        See `metrics.token_gaps`; an answer that was interrupted is several stretches, with a gap between them.
+        """
+        ids = requests[self.workload.output_tokens[requests] > 1]
+        if self.with_batch or not len(ids):
+            return None
+        first, last = (self.first_token - self.first_delivery)[ids], (self.finished - self.delivery)[ids]
         ends = self.step_ends
         if "paused" in self.leaps:
             ends = ends[np.repeat(self.leaps["paused"] == 0, self.leaps["steps"])]
         if self.fates is None or not len(self.fates.spells):
             return metrics.token_gaps(ends, first, last)
-        ids = np.arange(len(self.arrival))[counted][self.workload.output_tokens[counted] > 1]
         spells = self.fates.spells[np.isin(self.fates.spells[:, 0], ids)]
         return metrics.interrupted_gaps(ends, ids, first, last, spells[:, 0], spells[:, 1], spells[:, 3])
 
@@ -273,7 +270,7 @@ class Result:
         prefills = np.repeat(leaps["first"] > 0, count) & (age == 0)
         size = np.repeat(leaps["rows"] + leaps["prefill_rows"], count)
         prefill_rows = np.where(prefills, np.repeat(leaps["prefill_rows"], count), 0)
-        # Where sequences can be interrupted batches do not run to completion, so that nobody is held.
+        # Where sequences can be interrupted or go on from elsewhere, no batch runs to completion, and nobody is held.
         held = np.zeros_like(size) if self._interrupted else size - prefill_rows - self._emitting(ends)
         return {
             "start_s": self.grid.seconds(ends - durations),
@@ -288,6 +285,8 @@ class Result:
     @property
     def _interrupted(self) -> bool:
         fates = self.fates
+        if self.workload.meta["adopted"]:
+            return True
         return fates is not None and ("paused" in self.leaps or len(fates.spells) > 0 or bool(fates.preemptions.any()))
 
     def _emitting(self, ends: Column) -> Column:

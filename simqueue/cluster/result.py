@@ -16,7 +16,6 @@ from simqueue.cluster.files import LEAP_FIELDS, write
 from simqueue.cluster.share import Share
 from simqueue.cluster.tries import Tries
 from simqueue.record import Column
-from simqueue.result import Result
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
@@ -167,7 +166,7 @@ class ClusterResult:
         if not fates:
             return {}
         sums = {
-            name: sum(int(getattr(fate, name)[result._counted].sum()) for result, fate in fates)
+            name: sum(int(getattr(fate, name)[result.counted].sum()) for result, fate in fates)
             for name in ("preemptions", "recomputed_tokens", "cached_tokens")
         }
         hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self._counted].sum())
@@ -198,12 +197,8 @@ class ClusterResult:
         return self.warmup + np.flatnonzero(self.completed[self.warmup :])
 
     def _busy(self, replica: int) -> float:
-        start, end = self._window
-        busy = 0.0
-        for leaps in (share.result.leaps for share in self.shares if share.replica == replica):
-            inside = np.minimum(leaps["start"] + leaps["total"], end) - np.maximum(leaps["start"], start)
-            busy += float(np.maximum(inside, 0).sum(dtype=np.float64))
-        return busy / (end - start)
+        mine = (share.result.leaps for share in self.shares if share.replica == replica)
+        return sum(metrics.busy(leaps, *self._window) for leaps in mine)
 
     def _batch_size(self, start: int) -> dict[str, float]:
         leaps = [share.result.leaps for share in self.shares]
@@ -226,7 +221,8 @@ class ClusterResult:
         return metrics.stats(tpot[~np.isnan(tpot)], unit)
 
     def _itl(self, unit: float) -> metrics.Stats | None:
-        pooled = [pair for share in self.shares if (pair := _gaps(share.result)) is not None]
+        results = [share.result for share in self.shares]
+        pooled = [pair for one in results if (pair := one.gaps(np.arange(len(one.arrival))[one.counted]))]
         if not pooled:
             return None
         gaps, weights = (np.concatenate(columns) for columns in zip(*pooled, strict=True))
@@ -258,17 +254,6 @@ class ClusterResult:
         replica = [np.full(len(share.result.leaps["start"]), share.replica) for share in self.shares]
         summary = {**self.summary(), "provenance": self.provenance}
         write(Path(folder), self.requests(), {"replica": np.concatenate(replica), **steps}, summary)
-
-
-def _gaps(result: Result) -> tuple[Column, Column] | None:
-    """The gaps between the tokens of a replica's counted requests, and how often each occurs."""
-    counted = result._counted
-    streams = result.workload.output_tokens[counted] > 1
-    if result.with_batch or not streams.any():
-        return None
-    ends = (result.first_token - result.first_delivery, result.finished - result.delivery)
-    first, last = (column[counted][streams] for column in ends)
-    return result._gaps(first, last, counted)
 
 
 def imbalance(by_replica: Sequence[float]) -> float:
