@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simqueue.cluster.cluster import Cluster
+    from simqueue.cluster.disaggregated import simulate_disaggregated
+    from simqueue.cluster.disaggregated_result import DisaggregatedResult
+    from simqueue.cluster.disaggregation import Disaggregation
     from simqueue.cluster.result import ClusterResult
     from simqueue.cluster.simulate import simulate_cluster
+    from simqueue.cluster.transfer import Transfer
     from simqueue.cost.linear import Affine
     from simqueue.cost.noise import EmpiricalNoise, ErlangNoise, ExponentialNoise, LognormalNoise, NoNoise, ServingNoise
     from simqueue.cost.profile import Measured
@@ -24,8 +28,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "simqueue.cluster.cluster": ("Cluster",),
+    "simqueue.cluster.disaggregated": ("simulate_disaggregated",),
+    "simqueue.cluster.disaggregated_result": ("DisaggregatedResult",),
+    "simqueue.cluster.disaggregation": ("Disaggregation",),
     "simqueue.cluster.result": ("ClusterResult",),
     "simqueue.cluster.simulate": ("simulate_cluster",),
+    "simqueue.cluster.transfer": ("Transfer",),
     "simqueue.cost.linear": ("Affine",),
     "simqueue.cost.noise": (
         "EmpiricalNoise",
@@ -51,6 +59,8 @@ __all__ = [
     "Cluster",
     "ClusterResult",
     "Continuous",
+    "DisaggregatedResult",
+    "Disaggregation",
     "Dynamic",
     "EmpiricalNoise",
     "ErlangNoise",
@@ -66,12 +76,14 @@ __all__ = [
     "SimqueueError",
     "Static",
     "System",
+    "Transfer",
     "Workload",
     "WorkloadSpec",
     "make_workload",
     "saturation_rps",
     "simulate",
     "simulate_cluster",
+    "simulate_disaggregated",
 ]
 
 

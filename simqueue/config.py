@@ -13,7 +13,9 @@ import msgspec
 from simqueue.checks import at_least
 from simqueue.cluster.autoscaling import Autoscaling
 from simqueue.cluster.cluster import ROUTERS, Cluster
+from simqueue.cluster.disaggregation import Disaggregation
 from simqueue.cluster.failures import Failures
+from simqueue.cluster.transfer import Transfer
 from simqueue.cost.linear import Affine
 from simqueue.cost.noise import Noise, NoNoise
 from simqueue.cost.profile import Measured
@@ -74,8 +76,8 @@ class Scenario:
 
     Attributes:
         workload: what arrives; a trace's path starts from the folder of ``path``.
-        system: what serves it; of a cluster of unequal replicas the first.
-        cluster: the replicas and their router; None without a ``[cluster]`` table.
+        system: what serves it; of a cluster the first replica.
+        cluster: the replicas and their routers; None without a ``[cluster]`` table.
         run: how to run it.
         live: what really runs, for `simqueue live` and `simqueue validate`; None without a ``[live]`` table.
         sweep: the ``[sweep]`` table as it stands, for `simqueue.sweep`; None without one.
@@ -84,7 +86,7 @@ class Scenario:
 
     workload: WorkloadSpec
     system: System
-    cluster: Cluster | None
+    cluster: Cluster | Disaggregation | None
     run: Run
     live: Live | None
     sweep: dict[str, Any] | None
@@ -141,7 +143,7 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
         refuse_endless(parts, "")
         workload = _workload(_part(table, "workload"))
         cluster = _cluster(table, path.parent) if "cluster" in table else None
-        system = cluster.systems[0] if cluster else _system(_part(table, "system"), path.parent, "system")
+        system = _first(cluster) if cluster else _system(_part(table, "system"), path.parent, "system")
         run = convert(Run, require_table(table.get("run", {}), "run", "[run]"), "run")
         live = convert(Live, require_table(table["live"], "live", "[live]"), "live") if "live" in table else None
         sweep = require_table(table["sweep"], "sweep", "[sweep]") if "sweep" in table else None
@@ -208,9 +210,42 @@ def _inner(table: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]], pla
     return {key: choose(kinds[key], inner, f"{place}.{key}") for key, inner in tables.items()}
 
 
-def _cluster(table: Mapping[str, Any], folder: Path) -> Cluster:
+def _cluster(table: Mapping[str, Any], folder: Path) -> Cluster | Disaggregation:
     place = "cluster"
     fields = require_table(table[place], place, "[cluster] and keys below it")
+    if fields.keys() & set(Disaggregation.__struct_fields__):
+        return _disaggregation(table, fields, folder)
+    return _pool(table, fields, folder, place)
+
+
+def _first(cluster: Cluster | Disaggregation) -> System:
+    return (cluster.prefill if isinstance(cluster, Disaggregation) else cluster).systems[0]
+
+
+def _disaggregation(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path) -> Disaggregation:
+    """Two pools, each a table that could stand alone, and the links between them."""
+    place, keys = "cluster", Disaggregation.__struct_fields__
+    refuse_unknown(fields, keys, place)
+    if missing := [key for key in keys if key not in fields]:
+        raise ConfigError(
+            f"{place}: the table [{place}.{missing[0]}] is missing: where prefill and decode are apart "
+            f"there are {', '.join(keys)}"
+        )
+    if "system" in table:
+        raise ConfigError(
+            f"{place}: prefill and decode have systems of their own: move [system] to [{place}.prefill.system]"
+        )
+    parts = {key: require_table(fields[key], f"{place}.{key}", f"[{place}.{key}] and keys below it") for key in keys}
+    prefill, decode = (_pool(parts[key], parts[key], folder, f"{place}.{key}") for key in ("prefill", "decode"))
+    transfer = convert(Transfer, parts["transfer"], f"{place}.transfer")
+    try:
+        return Disaggregation(prefill, decode, transfer)
+    except SimqueueError as error:
+        raise placed(error, place) from None
+
+
+def _pool(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path, place: str) -> Cluster:
+    """Replicas behind a router; where they are equal ``table`` has their ``system``."""
     refuse_unknown(fields, ("replicas", "system", *Cluster.__struct_fields__[1:]), place)
     parts: dict[str, Any] = {}
     if "router" in fields:
@@ -219,26 +254,32 @@ def _cluster(table: Mapping[str, Any], folder: Path) -> Cluster:
         if key in fields:
             inner = require_table(fields[key], f"{place}.{key}", f"[{place}.{key}] and keys below it")
             parts[key] = convert(kind, inner, f"{place}.{key}")
+    systems = _replicas(table, fields, folder, place)
     try:
-        return Cluster(_replicas(table, fields, folder), **parts)
+        return Cluster(systems, **parts)
     except SimqueueError as error:
         raise placed(error, place) from None
 
 
-def _replicas(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path) -> tuple[System, ...]:
+def _replicas(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path, place: str) -> tuple[System, ...]:
     """The system of every replica."""
-    if "system" in fields:
-        return _unequal(table, fields, folder)
+    inner = table is fields
+    if "system" in fields and not (inner and isinstance(fields["system"], dict)):
+        return _unequal(table, fields, folder, place)
     if "replicas" not in fields:
-        raise ConfigError("cluster: give replicas = 4, say, or one table [[cluster.system]] for each replica")
-    at_least("cluster", "replicas", fields["replicas"], 1)
+        raise ConfigError(f"{place}: give replicas = 4, say, or one table [[{place}.system]] for each replica")
+    at_least(place, "replicas", fields["replicas"], 1)
     replicas: int = fields["replicas"]
-    return (_system(_part(table, "system"), folder, "system"),) * replicas
+    where = f"{place}.system" if inner else "system"
+    if "system" not in table:
+        raise ConfigError(f"the table [{where}] is missing: it says what each replica is")
+    return (_system(require_table(table["system"], where, f"[{where}]"), folder, where),) * replicas
 
 
-def _unequal(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path) -> tuple[System, ...]:
-    place, tables = "cluster.system", fields["system"]
-    for other, there in (("cluster.replicas", "replicas" in fields), ("[system]", "system" in table)):
+def _unequal(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path, pool: str) -> tuple[System, ...]:
+    place, tables = f"{pool}.system", fields["system"]
+    twice = table is not fields and "system" in table
+    for other, there in ((f"{pool}.replicas", "replicas" in fields), ("[system]", twice)):
         if there:
             raise ConfigError(f"{place}: each of its tables is a replica, so that {other} says it twice: leave one out")
     if not isinstance(tables, list) or not tables:

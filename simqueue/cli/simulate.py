@@ -10,8 +10,11 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from simqueue.cluster.disaggregated_result import DisaggregatedResult
     from simqueue.cluster.result import ClusterResult
+    from simqueue.config import Scenario
     from simqueue.result import Result
+    from simqueue.workload import Workload
 
 _TIMES = {
     "queueing": "queueing_s",
@@ -20,6 +23,8 @@ _TIMES = {
     "TTFT": "ttft_s",
     "TPOT": "tpot_s",
     "ITL": "itl_s",
+    "transfer": "transfer_s",
+    "handover": "handover_s",
 }
 _MEANS = {"queueing": "queueing_s", "TTFT": "ttft_s", "response": "response_s"}
 _FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -43,7 +48,6 @@ def simulate(
     """Simulate a scenario and print queueing, service and response times, TTFT, TPOT and ITL."""
     from simqueue.config import load
     from simqueue.results import refuse_unusable, strict_json
-    from simqueue.sim.simulate import simulate as run
     from simqueue.workload import make_workload
 
     scenario = load(file, overrides or ())
@@ -53,13 +57,7 @@ def simulate(
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
     seed = scenario.run.seed
     workload = make_workload(scenario.workload, seed, scenario.path.parent)
-    how = {"seed": seed, "warmup": scenario.run.warmup}
-    if scenario.cluster is None:
-        result: Result | ClusterResult = run(workload, scenario.system, **how)
-    else:
-        from simqueue.cluster.simulate import simulate_cluster
-
-        result = simulate_cluster(workload, scenario.cluster, **how)
+    result = _run(scenario, workload, seed=seed, warmup=scenario.run.warmup)
     if out is not None:
         result.save(out)
     summary = result.summary()
@@ -69,6 +67,20 @@ def simulate(
         show(summary, scenario.run.warmup)
     if out is not None:
         typer.echo(f"written to {out}", err=True)
+
+
+def _run(scenario: Scenario, workload: Workload, **how: int) -> Result | ClusterResult | DisaggregatedResult:
+    """By what serves it."""
+    from simqueue.cluster.disaggregated import simulate_disaggregated
+    from simqueue.cluster.disaggregation import Disaggregation
+    from simqueue.cluster.simulate import simulate_cluster
+    from simqueue.sim.simulate import simulate as simulate_one
+
+    if scenario.cluster is None:
+        return simulate_one(workload, scenario.system, **how)
+    if isinstance(scenario.cluster, Disaggregation):
+        return simulate_disaggregated(workload, scenario.cluster, **how)
+    return simulate_cluster(workload, scenario.cluster, **how)
 
 
 def show(summary: dict[str, Any], warmup: int) -> None:
@@ -94,11 +106,12 @@ def _replicas(rows: list[dict[str, Any]]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("replica", "requests", "utilisation", *_MEANS, box=box.SIMPLE, pad_edge=True)
+    times = {name: key for name, key in _MEANS.items() if key in rows[0]}
+    table = Table("replica", "requests", "utilisation", *times, box=box.SIMPLE, pad_edge=True)
     for column in table.columns:
         column.justify, column.no_wrap = "right", True
     for row in rows:
-        means = (readable(row[key]) if row[key] is not None else "-" for key in _MEANS.values())
+        means = (readable(row[key]) if row[key] is not None else "-" for key in times.values())
         table.add_row(str(row["replica"]), str(row["requests"]), f"{100 * row['utilisation']:.4g} %", *means)
     return table
 
@@ -112,6 +125,8 @@ def _table(summary: dict[str, Any]) -> Table:
     for figure in _FIGURES:
         table.add_column(figure, justify="right", no_wrap=True)
     for name, key in _TIMES.items():
+        if key not in summary:
+            continue
         stats = summary[key]
         table.add_row(name, *(readable(stats[figure]) if stats else "-" for figure in _FIGURES))
     return table
