@@ -19,7 +19,6 @@ from simqueue.workload import Workload, make_workload
 
 Row = dict[str, Any]
 STATS = ("mean", *(f"p{p}" for p in PERCENTILES), "max")
-_WITH_STATS = ("queueing_s", "service_s", "response_s", "ttft_s", "tpot_s", "itl_s")
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ def _figures(cell: Cell, result: Result) -> Row:
     row = {"label": cell.label, "series": cell.series, **cell.values}
     row |= {"load": load, "rate": rate, "saturation_rps": saturation}
     for key, value in summary.items():
-        if key in _WITH_STATS:
-            value = value or dict.fromkeys(STATS)
+        if value is None and key.endswith("_s"):
+            value = dict.fromkeys(STATS)
         row |= {f"{key}_{name}": number for name, number in value.items()} if isinstance(value, dict) else {key: value}
     return row
 

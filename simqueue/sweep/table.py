@@ -23,7 +23,9 @@ def table(plan: Plan, rows: Sequence[Row]) -> pyarrow.Table:
     """The rows as columns, and in the metadata where they come from (JSON under ``simqueue.sweep``)."""
     import pyarrow
 
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    # A policy without memory to look at has no preemptions to tell of.
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     return pyarrow.table(columns, metadata={ABOUT: msgspec.json.encode(provenance(plan))})
 
 

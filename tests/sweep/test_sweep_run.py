@@ -163,3 +163,22 @@ def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError), written_aside(tmp_path / "a" / "b") as aside:
         (aside / "nowhere" / "file").touch()
     assert not list(tmp_path.iterdir())
+
+
+def test_cells_that_have_other_things_to_tell_share_a_table() -> None:
+    """Only one of them can preempt, and it does so at one load only."""
+    systems = """
+"system.policy" = [
+    { kind = "continuous", max_seqs = 16 },
+    { kind = "vllm", max_num_seqs = 16, max_num_batched_tokens = 512 },
+]
+"system.memory" = [{ num_blocks = 60 }]
+load = [0.01, 0.95]
+"""
+    made = plan(scenario(systems.replace('    { kind = "continuous", max_seqs = 16 },\n', "")), PATH)
+    made_too = plan(scenario(systems.replace('"system.memory" = [{ num_blocks = 60 }]\n', "")), PATH)
+    short = table(made, rows_of(made)).to_pydict()
+    assert [count > 0 for count in short["preemptions"]] == [False, True]
+    assert [mean is not None for mean in short["resume_to_next_token_s_mean"]] == [False, True]
+    both = table(made_too, rows_of(made_too)).to_pydict()
+    assert both["preemptions"] == [None, None, 0, 0]
