@@ -77,6 +77,7 @@ def _model(header: Mapping[str, str]) -> Model:
         layers=int(header["layers"]),
         hidden=int(header["hidden"]),
         dtype=header["dtype"],
+        kv_hidden=int(header["kv_hidden"]) if "kv_hidden" in header else None,
     )
 
 

@@ -28,6 +28,7 @@ from simqueue.live.device.graph import GraphExecutor
 from simqueue.live.device.load import DTYPES, Loaded, load
 from simqueue.live.device.machine import describe, notes
 from simqueue.live.device.make import captured
+from simqueue.live.device.memory import cache_shape
 from simqueue.live.log import log
 from simqueue.live.serve import serve
 from simqueue.profile import Profile, save_profile
@@ -190,13 +191,15 @@ def _bar(deadline: float) -> Iterator[Callable[[str], None]]:
 
 def _header(plan: Plan, loaded: Loaded) -> dict[str, str]:
     config = loaded.model.config
+    layers, heads, width = cache_shape(config)
     return {
         **describe(loaded, plan.runner),
         "max_rows": str(plan.max_rows),
         "max_context": str(plan.max_context),
         "parameters": str(loaded.parameters),
-        "layers": str(config.num_hidden_layers),
+        "layers": str(layers),
         "hidden": str(config.hidden_size),
+        "kv_hidden": str(heads * width),
         "command": plan.command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": notes(loaded.device),

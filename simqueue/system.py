@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from simqueue.checks import at_least, seconds
+from simqueue.checks import at_least, positive, seconds
 from simqueue.cost.base import StepCost
 from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
@@ -77,7 +77,8 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         num_blocks: how many there are; or
         gpu_memory_gib: the GPU's memory, of which ``gpu_memory_utilization`` holds the weights and the cache: how many
-            follows from the shape of the profile's model (keys and values of ``hidden`` numbers for each layer).
+            follows from the profile's model.
+        kv_bytes_per_token: of keys and values in all layers; None: by the shape of the profile's model.
         prefix_caching: requests that begin with the same blocks (``hash_ids`` of the workload) share them.
         swap_gib_per_s: how fast blocks go to the host's memory and back, for policies that swap.
     """
@@ -86,6 +87,7 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_blocks: int | None = None
     gpu_memory_gib: float | None = None
     gpu_memory_utilization: float = 0.9
+    kv_bytes_per_token: float | None = None
     prefix_caching: bool = False
     swap_gib_per_s: float | None = None
 
@@ -95,10 +97,9 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("memory: give either num_blocks or gpu_memory_gib")
         if self.num_blocks is not None:
             at_least("memory", "num_blocks", self.num_blocks, 1)
-        for key, low in (("gpu_memory_gib", 0.0), ("swap_gib_per_s", 0.0)):
-            value = getattr(self, key)
-            if value is not None and not value > low:
-                raise ConfigError(f"memory: {key} = {value} must be more than 0")
+        for key in ("gpu_memory_gib", "kv_bytes_per_token", "swap_gib_per_s"):
+            if getattr(self, key) is not None:
+                positive("memory", key, getattr(self, key))
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
                 f"memory: gpu_memory_utilization = {self.gpu_memory_utilization} must be more than 0 and at most 1"
