@@ -59,12 +59,22 @@ class Fates:
 
     def counts(self, begin: int) -> dict[str, int]:
         """How many requests, from this one on, met with each outcome."""
-        found = np.bincount(self.outcome[begin:], minlength=len(OUTCOMES))
-        return {name: int(number) for name, number in zip(OUTCOMES, found, strict=True)}
+        return outcome_counts(self.outcome[begin:])
 
     def names(self) -> NDArray[Any]:
         """The outcomes as text."""
-        return np.array(OUTCOMES, object)[self.outcome]
+        return outcome_names(self.outcome)
+
+
+def outcome_counts(outcome: Column) -> dict[str, int]:
+    """By name in `OUTCOMES`, of their numbers there."""
+    found = np.bincount(outcome, minlength=len(OUTCOMES))
+    return {name: int(number) for name, number in zip(OUTCOMES, found, strict=True)}
+
+
+def outcome_names(outcome: Column) -> NDArray[Any]:
+    """As text, of their numbers in `OUTCOMES`."""
+    return np.array(OUTCOMES, object)[outcome]
 
 
 def _column(sparse: dict[int, int], count: int) -> Column:

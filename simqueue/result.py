@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from simqueue import metrics
 from simqueue.fates import Fates
 from simqueue.record import Column
+from simqueue.times import Times
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
@@ -25,7 +25,7 @@ TICKS = ("arrival", "scheduled", "first_token", "finished", "first_delivery", "d
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Times):
     """One run. Times are ticks of ``grid``; the id of a request is its row in ``workload``.
 
     Attributes:
@@ -64,26 +64,6 @@ class Result:
 
     # Ticks, per request.
 
-    @property
-    def queueing(self) -> Column:
-        """First scheduled - arrival."""
-        return self.scheduled - self.arrival
-
-    @property
-    def service(self) -> Column:
-        """Finished - first scheduled."""
-        return self.finished - self.scheduled
-
-    @property
-    def response(self) -> Column:
-        """Finished - arrival: queueing + service, exactly."""
-        return self.finished - self.arrival
-
-    @property
-    def ttft(self) -> Column:
-        """First token - arrival."""
-        return self.first_token - self.arrival
-
     @cached_property
     def step_ends(self) -> Column:
         """The end of every step, in ticks: leaps expanded."""
@@ -95,60 +75,12 @@ class Result:
 
     # Figures.
 
-    @cached_property
-    def unstable(self) -> bool:
-        """Whether the offered load is at or above the saturation throughput: no steady state exists to be measured.
-
-        Never so in a closed loop: its queue is no longer than its users are many.
-        """
-        if self.workload.closed_loop:
-            return False
-        return bool(self.workload.rate >= self.saturation_rps() * (1 - 1e-9))
-
-    @property
-    def offered_rps(self) -> float:
-        """The rate of the workload; of a closed loop that of the counted requests (nan if all came at one instant),
-        since the first ones come from all users at once."""
-        if not self.workload.closed_loop:
-            return self.workload.rate
-        counted = self.arrival[self.warmup :]
-        span_s = int(counted[-1] - counted[0]) / self.grid.ticks_per_s
-        return (len(counted) - 1) / span_s if span_s else math.nan
-
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
-        counted = self.counted
-        grid, unit = self.grid, float(self.grid.ticks_per_s)
-        start, end = int(self.arrival[counted][0]), int(self.finished[counted].max())
-        span_s = (end - start) / unit
-        count = len(self.arrival[counted])
-        _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], grid)
-        return {
-            "requests": count,
-            "unstable": self.unstable,
-            "throughput_rps": count / span_s,
-            "utilisation": metrics.busy(self.leaps, start, end),
-            "batch_size": self._batch_size(start),
-            "queueing_s": metrics.stats(self.queueing[counted], unit),
-            "service_s": metrics.stats(self.service[counted], unit),
-            "response_s": metrics.stats(self.response[counted], unit),
-            "ttft_s": metrics.stats(self.ttft[counted], unit),
-            "tpot_s": self._tpot(unit),
-            "itl_s": self._itl(unit),
-            "waiting": {
-                "mean": float(self.queueing[counted].sum(dtype=np.float64) / unit / span_s),
-                "max": int(waiting.max()),
-            },
-            "saturation_rps": self.saturation_rps(),
-            "offered_rps": self.offered_rps,
-            "users": self.workload.meta["users"],
-            "dropped": self.workload.meta["dropped"],
-            "clipped": self.workload.meta["clipped"],
-            "prompt_clipped_share": self.workload.meta["prompt_clipped_share"],
-            "output_clipped_share": self.workload.meta["output_clipped_share"],
-            **self._goodput(span_s),
-            **self._fates(unit),
-        }
+        start, end = self.window
+        pooled = self.gaps(np.arange(len(self.arrival))[self.counted])
+        itl = metrics.weighted_stats(*pooled, float(self.grid.ticks_per_s)) if pooled else None
+        return {**self.figures(metrics.busy(self.leaps, start, end), self._batch_size(start), itl), **self._fates()}
 
     @property
     def counted(self) -> slice | NDArray[np.intp]:
@@ -157,17 +89,7 @@ class Result:
             return slice(self.warmup, None)
         return self.warmup + np.flatnonzero(self.fates.completed[self.warmup :])
 
-    def _goodput(self, span_s: float) -> dict[str, float]:
-        """Of requests that meet every limit of their own, where the workload has any."""
-        extra, unit = self.workload.extra, self.grid.ticks_per_s
-        slos = {name: extra[f"{name}_slo_s"] * unit for name in ("ttft", "tpot") if f"{name}_slo_s" in extra}
-        if not slos:
-            return {}
-        counted = self.counted
-        met = metrics.within([getattr(self, name)[counted] for name in slos], [slo[counted] for slo in slos.values()])
-        return {"goodput_rps": int(met.sum()) / span_s}
-
-    def _fates(self, unit: float) -> dict[str, Any]:
+    def _fates(self) -> dict[str, Any]:
         fates = self.fates
         if fates is None:
             return {}
@@ -178,13 +100,9 @@ class Result:
             "outcomes": fates.counts(self.warmup),
             "preemptions": int(fates.preemptions[counted].sum()),
             "recomputed_tokens": int(fates.recomputed_tokens[counted].sum()),
-            "resume_to_next_token_s": metrics.stats(resumed[resumed > 0], unit),
+            "resume_to_next_token_s": metrics.stats(resumed[resumed > 0], float(self.grid.ticks_per_s)),
             "prefix_hit_rate": int(fates.cached_tokens[counted].sum()) / prompts,
         }
-
-    def waiting(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """``(seconds, number waiting from then on)``, requests that have arrived and never ran, over time."""
-        return metrics.waiting_over_time(self.arrival, self.scheduled, self.grid)
 
     def _batch_size(self, start: int) -> dict[str, float]:
         leaps = self.leaps
@@ -193,21 +111,9 @@ class Result:
         return metrics.batch_sizes(rows, leaps["steps"][kept])
 
     @property
-    def tpot(self) -> NDArray[np.float64]:
-        """(Finished - first token) / (output tokens - 1) in ticks, of every request; NaN where it does not exist."""
-        gaps = self.workload.output_tokens - 1
-        exists = (gaps > 0) & (not self.with_batch)
-        tpot = np.full(len(gaps), np.nan)
-        np.divide(self.finished - self.first_token, gaps, out=tpot, where=exists)
-        return tpot
-
-    def _tpot(self, unit: float) -> metrics.Stats | None:
-        tpot = self.tpot[self.counted]
-        return metrics.stats(tpot[~np.isnan(tpot)], unit)
-
-    def _itl(self, unit: float) -> metrics.Stats | None:
-        pooled = self.gaps(np.arange(len(self.arrival))[self.counted])
-        return metrics.weighted_stats(*pooled, unit) if pooled else None
+    def one_by_one(self) -> bool:
+        """Unless answers leave with their batch."""
+        return not self.with_batch
 
     def gaps(self, requests: Column) -> tuple[Column, Column] | None:
         """``(gap in ticks, how often)`` between the tokens of these requests, where there are any.
@@ -247,9 +153,7 @@ class Result:
         ticks = {f"{name}_ticks": getattr(self, name) for name in TICKS}
         ticks |= self._fate_columns()
         tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
-        own = {"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks}
-        extra = self.workload.extra
-        return {**own, **{f"{name}_given" if name in own else name: column for name, column in extra.items()}}
+        return self.with_extra({"request_id": np.arange(len(self.arrival)), **seconds, **tokens, **ticks})
 
     def _fate_columns(self) -> dict[str, NDArray[Any]]:
         if self.fates is None:

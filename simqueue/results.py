@@ -62,7 +62,7 @@ def write(result: Result, folder: Path) -> None:
     refuse_unusable(folder)
     requests, about = result.requests(), {_ABOUT: json.dumps(_about(result)).encode()}
     summary = {**result.summary(), "provenance": result.provenance}
-    with _aside(folder) as aside:
+    with written_aside(folder) as aside:
         table = pyarrow.table(requests).replace_schema_metadata(about)
         parquet.write_table(table, aside[REQUESTS])
         if result.fates:
@@ -145,7 +145,7 @@ def _is_ours(path: Path) -> bool:
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[dict[str, Path]]:
+def written_aside(folder: Path) -> Iterator[dict[str, Path]]:
     """Where to write each file; they take their places when all went well, and nothing stays when it did not."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = {name: folder / f"{_ASIDE}{os.getpid()}-{name}" for name in _NAMES}

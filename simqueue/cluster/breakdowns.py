@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from simqueue.cluster.callers import Callers
 from simqueue.cluster.drive import Dispatcher
 
 
@@ -13,10 +14,11 @@ class Breakdowns:
     Args:
         spans: of each replica ``(up, down)`` in ticks, from taking requests to a failure, and from it to the next time.
         then: see `simqueue.cluster.failures.Failures`.
+        callers: who wait, and know at once of what has been lost; None: nobody does.
     """
 
-    def __init__(self, spans: Sequence[Iterator[tuple[int, int]]], then: str) -> None:
-        self._spans, self._then = spans, then
+    def __init__(self, spans: Sequence[Iterator[tuple[int, int]]], then: str, callers: Callers | None) -> None:
+        self._spans, self._then, self._callers = spans, then, callers
 
     def begin(self, dispatcher: Dispatcher) -> None:
         """Plan the first failure of each."""
@@ -32,9 +34,11 @@ class Breakdowns:
     def _fail(self, number: int, now: int, down: int) -> None:
         self._dispatcher.plan(now + down, lambda at: self._come_back(number, at, now))
         unfinished = self._dispatcher.take_away(number, now).fail(now)
-        if self._then != "lost":
-            for row, emitted in unfinished:
+        for row, emitted in unfinished:
+            if self._then != "lost":
                 self._dispatcher.send(row, now, emitted if self._then == "resumed" else 0)
+            elif self._callers:
+                self._callers.hear(row, now)
 
     def _come_back(self, number: int, now: int, since: int) -> None:
         self._dispatcher.bring(number, now, since)

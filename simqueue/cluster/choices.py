@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from simqueue.checks import at_least
-from simqueue.cluster.fleet import Asked, View, check_age, uniforms
+from simqueue.cluster.fleet import Asked, Counts, View, check_age, uniforms
 
 _WHERE = "router power-of-choices"
 
@@ -24,6 +24,7 @@ class PowerOfChoices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     choices: int = 2
     signal_age_s: float = 0.0
     blind: ClassVar[bool] = False
+    counts: ClassVar[Counts] = None
 
     def __post_init__(self) -> None:
         at_least(_WHERE, "choices", self.choices, 1)

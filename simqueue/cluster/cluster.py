@@ -11,6 +11,7 @@ from simqueue.cluster.autoscaling import Autoscaling
 from simqueue.cluster.choices import PowerOfChoices
 from simqueue.cluster.failures import Failures
 from simqueue.cluster.fleet import Router
+from simqueue.cluster.least_kv_use import LeastKvUse
 from simqueue.cluster.least_requests import LeastRequests
 from simqueue.cluster.least_tokens import LeastTokens
 from simqueue.cluster.prefix_affinity import PrefixAffinity
@@ -26,6 +27,7 @@ ROUTERS = (
     RandomSplit,
     LeastRequests,
     LeastTokens,
+    LeastKvUse,
     ShortestQueue,
     PowerOfChoices,
     SessionAffinity,

@@ -16,7 +16,8 @@ from simqueue.cluster.simulate import cluster_saturation_rps, simulate_cluster
 from simqueue.cost.base import UNLIMITED
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.record import Column
-from simqueue.sim.simulate import _fits, fitted
+from simqueue.sim.given import fits
+from simqueue.sim.simulate import fitted
 from simqueue.workload import Workload
 
 # What says how long an answer will be.
@@ -59,14 +60,15 @@ def simulate_disaggregated(
     if len(rows):
         rest = answers(workload, rows, prefill.grid.seconds(there))
         decode = _run("decode", rest, pools.decode, seed=_apart(seed), longest_leap=longest_leap)
-    with _fits(prefill.grid):
+    with fits(prefill.grid):
         return DisaggregatedResult.of(
             workload, prefill, decode, rows, warmup, cache(lambda: saturation(workload, pools))
         )
 
 
 def saturation(workload: Workload, pools: Disaggregation) -> dict[str, float]:
-    """By part, requests per second that it gets through when it always has work: the least of them is the cluster's."""
+    """By part, requests per second that it gets through when it always has work, and links have equal parts of it: the
+    least of them is the cluster's."""
     rows = np.flatnonzero(workload.output_tokens > 1)
     system = pools.prefill.systems[0]
     moved_s = float(workload.prompt_tokens[rows].sum()) * pools.transfer.token_s(system) / len(workload)

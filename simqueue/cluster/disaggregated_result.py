@@ -15,7 +15,9 @@ from simqueue import metrics
 from simqueue.cluster.files import LEAP_FIELDS, write
 from simqueue.cluster.result import ClusterResult, imbalance
 from simqueue.cluster.share import Share
+from simqueue.fates import outcome_counts, outcome_names
 from simqueue.record import Column
+from simqueue.times import Times
 from simqueue.units import INT64_MAX, Grid
 from simqueue.workload import Workload
 
@@ -24,7 +26,7 @@ _TICKS = ("arrival", "scheduled", "first_token", "handed_over", "resumed", "fini
 
 
 @dataclass(frozen=True)
-class DisaggregatedResult:
+class DisaggregatedResult(Times):
     """One run. Times are ticks of ``grid``; the id of a request is its row in ``workload``.
 
     Attributes:
@@ -36,7 +38,7 @@ class DisaggregatedResult:
         arrival, scheduled, first_token, finished: int64 ``(requests,)``, as in `simqueue.Result`.
         handed_over, resumed: int64 ``(requests,)``: when the cache was with those who decode, and when one of them had
             a seat for the request; its last instant with those who prefill where nobody decodes.
-        completed: bool ``(requests,)``: who was answered whole; figures are of those.
+        outcome: int64 ``(requests,)``: numbers of `simqueue.fates.OUTCOMES`; figures are of who was answered whole.
         warmup: the first so many requests by arrival are left out of every figure.
         saturation: makes by part (``prefill``, ``transfer``, ``decode``) the requests per second that it gets through.
     """
@@ -52,7 +54,7 @@ class DisaggregatedResult:
     handed_over: Column
     resumed: Column
     finished: Column
-    completed: NDArray[np.bool_]
+    outcome: Column
     warmup: int
     saturation: Callable[[], Mapping[str, float]] = field(repr=False)
 
@@ -69,10 +71,10 @@ class DisaggregatedResult:
         """Put the pools together. Raises OverflowError if a run is too long for the finer grid."""
         grid = max((one.grid for one in (prefill, decode) if one), key=lambda grid: grid.ticks_per_s)
         end = _on(grid, prefill, "finished")
-        handed_over, resumed, finished, completed = end.copy(), end.copy(), end.copy(), prefill.completed.copy()
+        handed_over, resumed, finished, outcome = end.copy(), end.copy(), end.copy(), prefill.outcome.copy()
         if decode:
             handed_over[rows], resumed[rows] = (_on(grid, decode, name) for name in ("arrival", "scheduled"))
-            finished[rows], completed[rows] = _on(grid, decode, "finished"), decode.completed
+            finished[rows], outcome[rows] = _on(grid, decode, "finished"), decode.outcome
         return cls(
             workload=workload,
             grid=grid,
@@ -85,116 +87,58 @@ class DisaggregatedResult:
             handed_over=handed_over,
             resumed=resumed,
             finished=finished,
-            completed=completed,
+            outcome=outcome,
             warmup=warmup,
             saturation=saturation,
         )
 
-    # Ticks, per request.
-
-    @property
-    def queueing(self) -> Column:
-        """First scheduled - arrival."""
-        return self.scheduled - self.arrival
-
-    @property
-    def service(self) -> Column:
-        """Finished - first scheduled, the way between the pools and the queue there included."""
-        return self.finished - self.scheduled
-
-    @property
-    def response(self) -> Column:
-        """Finished - arrival: queueing + service, exactly."""
-        return self.finished - self.arrival
-
-    @property
-    def ttft(self) -> Column:
-        """First token - arrival."""
-        return self.first_token - self.arrival
-
-    @property
-    def tpot(self) -> NDArray[np.float64]:
-        """(Finished - first token) / (output tokens - 1) in ticks; NaN where it does not exist."""
-        gaps = self.workload.output_tokens - 1
-        tpot = np.full(len(gaps), np.nan)
-        np.divide(self.finished - self.first_token, gaps, out=tpot, where=gaps > 0)
-        return tpot
-
     # Figures.
 
-    @cached_property
-    def unstable(self) -> bool:
-        """Whether the offered load is at or above what the narrowest part gets through."""
-        return bool(self.workload.rate >= self.saturation_rps * (1 - 1e-9))
-
-    @property
     def saturation_rps(self) -> float:
-        """That of the narrowest part."""
+        """That of the narrowest part, in requests per second."""
         return min(self.saturation().values())
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up: those of `simqueue.Result.summary` for all replicas
         together; ``handover_s``, from the first token's leaving to a seat with those who decode, of which
         ``transfer_s`` is the way there; and what each replica did."""
-        counted, unit, (start, end) = self._counted, float(self.grid.ticks_per_s), self._window
-        by_replica = [row for pool in self._pools for row in self._rows_of(*pool)]
-        meta = self.workload.meta
-        decoded = np.intersect1d(counted, self.rows)
+        unit = float(self.grid.ticks_per_s)
+        by_pool = [self._rows_of(*pool) for pool in self._pools]
+        by_replica = [row for rows in by_pool for row in rows]
+        utilisation = float(np.mean([row["utilisation"] for row in by_replica]))
+        decoded = np.intersect1d(self.counted, self.rows)
         left = self._left[decoded]
-        _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], self.grid)
         return {
-            "requests": len(counted),
-            "replicas": len(by_replica),
-            "unstable": self.unstable,
-            "throughput_rps": len(counted) * unit / (end - start),
-            "utilisation": float(np.mean([row["utilisation"] for row in by_replica])),
-            "batch_size": self._batch_size(start),
-            **{f"{name}_s": metrics.stats(getattr(self, name)[counted], unit) for name in _TIMES},
-            "tpot_s": metrics.stats(self.tpot[counted][~np.isnan(self.tpot[counted])], unit),
-            "itl_s": self._itl(unit),
+            **self.figures(utilisation, self._batch_size(self.window[0]), self._itl(unit)),
             "transfer_s": metrics.stats(self.handed_over[decoded] - left, unit),
             "handover_s": metrics.stats(self.resumed[decoded] - left, unit),
-            "waiting": {
-                "mean": float(self.queueing[counted].sum(dtype=np.float64) / (end - start)),
-                "max": int(waiting.max()),
-            },
-            "saturation_rps": self.saturation_rps,
             "saturation_by_part": {part: rps for part, rps in self.saturation().items() if np.isfinite(rps)},
-            "offered_rps": self.workload.rate,
-            "users": None,
+            "replicas": len(by_replica),
             "replica_seconds": sum(pool.replica_ticks / pool.grid.ticks_per_s for _, pool in self._pools),
-            "imbalance": max(imbalance([row["requests"] for row in self._rows_of(*pool)]) for pool in self._pools),
+            "imbalance": max(imbalance([row["requests"] for row in rows]) for rows in by_pool),
             "by_replica": by_replica,
-            **{key: meta[key] for key in ("dropped", "clipped", "prompt_clipped_share", "output_clipped_share")},
             **self._fates(),
         }
 
     def _fates(self) -> dict[str, Any]:
         """What else happened to requests, where something could: sums over all replicas."""
-        known = [(share.result.fates, np.isin(rows, self._counted)) for _, share, rows, _ in self._shares()]
+        known = [(share.result.fates, np.isin(rows, self.counted)) for _, share, rows, _ in self._shares()]
         fates = [(fate, counted) for fate, counted in known if fate is not None]
         if not fates:
             return {}
         names = ("preemptions", "recomputed_tokens", "cached_tokens")
         sums = {name: sum(int(getattr(fate, name)[counted].sum()) for fate, counted in fates) for name in names}
-        hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self._counted].sum())
-        lost = int((~self.completed[self.warmup :]).sum())
-        outcomes = {"completed": len(self._counted), "not completed": lost}
-        return {"outcomes": outcomes, **sums, "prefix_hit_rate": hits}
+        hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self.counted].sum())
+        return {"outcomes": outcome_counts(self.outcome[self.warmup :]), **sums, "prefix_hit_rate": hits}
 
     @property
     def _pools(self) -> list[tuple[str, ClusterResult]]:
         return [("prefill", self.prefill), *([("decode", self.decode)] if self.decode else [])]
 
     @cached_property
-    def _counted(self) -> Column:
+    def counted(self) -> NDArray[np.intp]:
         """The requests that figures are of."""
-        return self.warmup + np.flatnonzero(self.completed[self.warmup :])
-
-    @cached_property
-    def _window(self) -> tuple[int, int]:
-        """From the first counted arrival to the last answer."""
-        return int(self.arrival[self._counted].min()), int(self.finished[self._counted].max())
+        return self.warmup + np.flatnonzero(self.outcome[self.warmup :] == 0)
 
     @cached_property
     def _left(self) -> Column:
@@ -213,11 +157,11 @@ class DisaggregatedResult:
 
     def _rows_of(self, name: str, pool: ClusterResult) -> list[dict[str, Any]]:
         """By replica: requests counted, and the busy share of the time in which any were counted."""
-        start, end = self._window
+        start, end = self.window
         requests, busy = np.zeros(pool.replicas, np.int64), np.zeros(pool.replicas)
         for of, share, rows, ticks in self._shares():
             if of == name:
-                requests[share.replica] += np.isin(rows, self._counted).sum()
+                requests[share.replica] += np.isin(rows, self.counted).sum()
                 busy[share.replica] += metrics.busy(share.result.leaps, start // ticks, end // ticks)
         return [
             {"replica": f"{name} {number}", "requests": int(requests[number]), "utilisation": float(busy[number])}
@@ -234,7 +178,7 @@ class DisaggregatedResult:
         """The gap between the first token and the second, and those among who decode."""
         if not self.decode:
             return None
-        counted = self._counted
+        counted = self.counted
         second = np.flatnonzero(np.isin(self.rows, counted))
         rows = self.rows[second]
         between = _on(self.grid, self.decode, "first_token")[second] - self.first_token[rows]
@@ -262,9 +206,8 @@ class DisaggregatedResult:
             replica["decode_replica"][self.rows] = self.decode.replica
         ticks = {f"{name}_ticks": getattr(self, name) for name in _TICKS}
         own: dict[str, NDArray[Any]] = {"request_id": np.arange(len(self.arrival))}
-        own |= {**seconds, **tokens, **replica, "completed": self.completed, **ticks}
-        extra = self.workload.extra
-        return {**own, **{f"{name}_given" if name in own else name: column for name, column in extra.items()}}
+        own |= {**seconds, **tokens, **replica, "outcome": outcome_names(self.outcome), **ticks}
+        return self.with_extra(own)
 
     def save(self, folder: str | Path) -> None:
         """Write ``requests.parquet``, ``steps.parquet`` (one row a leap of a replica, in ticks of its own pool's grid)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from heapq import heappop, heappush
-from itertools import count
+from heapq import heappop
 from typing import NamedTuple, Protocol
 
-import simpy
-
-from simqueue.cluster.fleet import Chooser
-from simqueue.cluster.replica import Replica, Signals
+from simqueue.cluster.callers import Callers
+from simqueue.cluster.clock import AGAIN, Clock
+from simqueue.cluster.fleet import Chooser, View
+from simqueue.cluster.replica import Replica
+from simqueue.cluster.signals import Board, Signals
 from simqueue.errors import InvariantError
+from simqueue.record import NEVER
 
 
 class Control(Protocol):
@@ -30,15 +31,23 @@ class Life(NamedTuple):
     since: int
 
 
+class Fleet(dict[int, Replica]):
+    """The replicas that take requests, by number."""
+
+    def __missing__(self, number: int) -> Replica:
+        raise InvariantError(f"the router chose replica {number}, which is none of {sorted(self)}")
+
+
 class Dispatcher:
     """Deals requests to replicas as they come, while replicas come and go.
 
-    What comes from outside is no event: it is known beforehand, and the replicas are run up to it. At one instant
-    requests come first, in order of id, then what was planned, in the order in which it was, then what replicas do: a
-    request whose last token leaves at the very instant of an arrival is still outstanding for it.
+    At one instant requests come first, in order of id, then what was planned, in the order in which it was, then what
+    replicas do: a request whose last token leaves at the very instant of an arrival is still outstanding for it. Who
+    asks again since somebody has been answered comes when all replicas have done what ends at that instant, and before
+    they decide what to do next.
 
     Args:
-        start: a fresh replica of that number, empty at that instant.
+        start: a fresh replica of that number, empty at that instant; the first argument counts them.
         age: ticks after which the signals that the router sees are brought up to date; 0 for always.
         control: what changes the fleet; None: nothing.
 
@@ -51,65 +60,85 @@ class Dispatcher:
 
     def __init__(
         self,
-        env: simpy.Environment,
-        start: Callable[[int, int], Replica],
+        clock: Clock,
+        start: Callable[[int, int, int], Replica],
         signals: Signals,
         chooser: Chooser,
         age: int,
         control: Control | None,
     ) -> None:
-        self._env, self._start, self.signals = env, start, signals
+        self._clock, self._start, self.signals = clock, start, signals
         self._choose, self._age, self._refreshed = chooser.choose, age, 0
-        self._seen = Board(signals) if age else signals
-        self.up = {number: start(number, 0) for number in signals.ready}
-        self.lives = [Life(replica, 0) for replica in self.up.values()]
+        self._seen: View = Board(signals) if age else signals
+        self.up = Fleet()
+        self.lives: list[Life] = []
+        for number in signals.ready:
+            self._begin(number, 0, 0)
         self.drained: dict[Replica, int] = {}
         self.ready = [(0, len(self.up))]
-        self._agenda: list[tuple[int, int, Callable[[int], None]]] = []
-        self._planned = count()
         self._held: list[tuple[int, int]] = []
-        self._closed = False
         if control:
             control.begin(self)
 
     def run(self, arrival: Sequence[int]) -> None:
-        """Send every request at its arrival, and run until all is done."""
+        """Send every row at its arrival, and run until all is done."""
         with _no_collection():
-            agenda = self._agenda
+            alarms, age, choose, up = self._clock.alarms, self._age, self._choose, self.up
+            seen = self._seen
             for row, at in enumerate(arrival):
-                while agenda and agenda[0][0] < at:
-                    self._turn()
-                self._advance(at)
-                self.send(row, at, 0)
+                if age:
+                    self._run_to(at - at % age)
+                    self._renew(at)
+                    seen = self._seen
+                while alarms[0][0] < at:
+                    due, _, tell = heappop(alarms)
+                    tell(due)
+                if up:
+                    up[choose(row, seen)].send(row, at, 0)
+                else:
+                    self._held.append((row, 0))
             self._close(arrival[-1])
-            while agenda and self._unanswered(agenda[0][0]):
-                self._turn()
-            self._env.run()
+            while self._unanswered:
+                due, _, tell = heappop(alarms)
+                tell(due)
+
+    def serve(self, callers: Callers) -> None:
+        """Send whoever comes, some of whom wait for answers before they come again, until nobody does."""
+        with _no_collection():
+            alarms, age, now, place = self._clock.alarms, self._age, -1, 0
+            while (at := callers.next) < NEVER or self._unanswered:
+                if age and at < NEVER and not alarms[0][0] < at - at % age:
+                    self._renew(at)
+                due, after, tell = alarms[0]
+                if due < at or at == NEVER or (due == at == now and place >= 0 and after < AGAIN):
+                    heappop(alarms)
+                    now, place = due, after
+                    tell(due)
+                    continue
+                for row in callers.take(at):
+                    self.send(row, at, 0)
+                if callers.next == NEVER:
+                    self._close(at)
 
     def send(self, row: int, now: int, emitted: int) -> None:
         """To the replica that the router chooses, or to one that comes, if none is there."""
-        ready = self.signals.ready
-        if not ready:
+        if self.up:
+            self.up[self._choose(row, self._seen)].send(row, now, emitted)
+        else:
             self._held.append((row, emitted))
-            return
-        number = self._choose(row, self._seen)
-        if number not in ready:
-            raise InvariantError(f"the router chose replica {number}, which is none of {list(ready)}")
-        self.up[number].send(row, now, emitted)
 
     # For what changes the fleet.
 
     def plan(self, at: int, action: Callable[[int], None]) -> None:
-        """Do this at that instant."""
-        heappush(self._agenda, (at, next(self._planned), action))
+        """Do this at that instant, when the router sees what it sees then."""
+        if self._age:
+            self._clock.plan(at - at % self._age, self._renew)
+        self._clock.plan(at, action)
 
     def bring(self, number: int, now: int, since: int) -> None:
         """A fresh replica takes requests from now on; it has been there ``since``, starting."""
-        self.up[number] = replica = self._start(number, now)
-        self.lives.append(Life(replica, since))
+        self._begin(number, now, since)
         self._changed(now)
-        if self._closed:
-            replica.close(now)
         held, self._held = self._held, []
         for row, emitted in held:
             self.send(row, now, emitted)
@@ -117,9 +146,7 @@ class Dispatcher:
     def drain(self, number: int, now: int) -> None:
         """It takes no more requests, and answers those that it has."""
         self.drained[self.up[number]] = now
-        replica = self.take_away(number, now)
-        if not self._closed:
-            replica.close(now)
+        self.take_away(number, now).drain(now)
 
     def take_away(self, number: int, now: int) -> Replica:
         """It takes no more requests."""
@@ -127,56 +154,38 @@ class Dispatcher:
         self._changed(now)
         return replica
 
+    def _begin(self, number: int, now: int, since: int) -> None:
+        self.up[number] = replica = self._start(len(self.lives), number, now)
+        self.lives.append(Life(replica, since))
+
     def _changed(self, now: int) -> None:
         self.signals.ready = tuple(sorted(self.up))
         self.ready.append((now, len(self.up)))
 
     # Time.
 
-    def _turn(self) -> None:
-        """The next entry of the agenda."""
-        now, _, action = heappop(self._agenda)
-        self._advance(now)
-        action(now)
-
-    def _advance(self, at: int) -> None:
-        """Do all that comes before ``at``, and write the board anew where that is due."""
-        if self._age and (due := at - at % self._age) > self._refreshed:
-            self._run_to(due)
-            self._seen = Board(self.signals)
-            self._refreshed = due
-        self._run_to(at)
-
-    def _run_to(self, at: int) -> None:
-        peek, step = self._env.peek, self._env.step
-        while peek() < at:
-            step()
-
-    def _unanswered(self, at: int) -> bool:
-        """Whether anybody has not been answered before ``at``."""
-        self._run_to(at)
-        return bool(self._held or any(self.signals.outstanding))
+    @property
+    def _unanswered(self) -> bool:
+        """Whether anybody has not been answered."""
+        return bool(self._held) or any(self.signals.outstanding)
 
     def _close(self, now: int) -> None:
-        """The last request has been sent."""
-        self._closed = True
+        """Nobody comes before somebody has been answered."""
+        self.signals.closed = True
         for replica in self.up.values():
             replica.close(now)
 
+    def _run_to(self, at: int) -> None:
+        alarms = self._clock.alarms
+        while alarms[0][0] < at:
+            due, _, tell = heappop(alarms)
+            tell(due)
 
-class Board:
-    """The signals of an instant, but for who is ready, which is always up to date."""
-
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
-        self.outstanding = signals.outstanding.copy()
-        self.tokens = signals.tokens.copy()
-        self.queue = signals.queue.copy()
-
-    @property
-    def ready(self) -> Sequence[int]:
-        """The replicas that take requests."""
-        return self._signals.ready
+    def _renew(self, at: int) -> None:
+        """Write the board anew, if that has become due since the last time."""
+        due = at - at % self._age
+        if due > self._refreshed:
+            self._seen, self._refreshed = Board(self.signals), due
 
 
 @contextmanager

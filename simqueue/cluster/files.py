@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from simqueue.results import REQUESTS, STEPS, SUMMARY, _aside, refuse_unusable, strict_json
+from simqueue.results import REQUESTS, STEPS, SUMMARY, refuse_unusable, strict_json, written_aside
 
 LEAP_FIELDS = (
     *("start", "steps", "first", "total", "rows", "context", "longest"),
@@ -31,7 +31,7 @@ def write(
 
     refuse_unusable(folder)
     about = {b"simqueue": json.dumps({"schema": _SCHEMA, "provenance": summary["provenance"]}).encode()}
-    with _aside(folder) as aside:
+    with written_aside(folder) as aside:
         for name, columns in ((REQUESTS, requests), (STEPS, steps)):
             parquet.write_table(pyarrow.table(dict(columns)).replace_schema_metadata(about), aside[name])
         aside[SUMMARY].write_bytes(strict_json(summary))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from simqueue.checks import seconds
 from simqueue.errors import ConfigError
 
 _BLOCK = 1 << 12
+
+Counts = Literal["tokens", "kv_use"] | None
 
 
 class View(Protocol):
@@ -29,7 +31,13 @@ class View(Protocol):
 
     @property
     def tokens(self) -> Sequence[int]:
-        """The prompt tokens of these, and the output tokens that are expected of them (`expected_tokens`)."""
+        """The prompt tokens of these, and the output tokens that are expected of them (`expected_tokens`); all 0 for a
+        router that does not count them (`Router.counts`)."""
+
+    @property
+    def kv_use(self) -> Sequence[float]:
+        """The share of the blocks of key/value cache that was in use when somebody last came to the queue, got a seat
+        or lost it; all 0 for a router that does not count them."""
 
     @property
     def queue(self) -> Sequence[int]:
@@ -71,6 +79,10 @@ class Router(Protocol):
         """Whether it looks at ``ready`` alone, so that the arrivals of each replica are known beforehand."""
 
     @property
+    def counts(self) -> Counts:
+        """Which of the lists that cost time to know it looks at."""
+
+    @property
     def signal_age_s(self) -> float:
         """See above."""
 
@@ -79,20 +91,34 @@ class Router(Protocol):
 
 
 class Least:
-    """Looks for the least value; between equal ones it goes on where it was, in turn, so that nobody is favoured."""
+    """Looks for the least of a signal; between equal ones it goes on where it was, in turn, so that nobody is favoured.
 
-    def __init__(self) -> None:
+    Args:
+        signal: which of a view's lists.
+    """
+
+    def __init__(self, signal: str) -> None:
+        self._values: Callable[[View], Sequence[float]] = attrgetter(signal)
         self._last = -1
 
-    def of(self, values: Sequence[int], ready: Sequence[int]) -> int:
-        """The replica among ``ready`` that has the least of ``values``, which are by replica."""
-        seen = values if len(ready) == len(values) else [values[replica] for replica in ready]
-        least = min(seen)
-        try:
-            at = seen.index(least, bisect_right(ready, self._last))
-        except ValueError:
-            at = seen.index(least)
-        self._last = replica = ready[at]
+    def choose(self, request: int, view: View) -> int:
+        """The least of all that are ready."""
+        values = self._values(view)
+        if len(view.ready) < len(values):
+            return self.among(view.ready, view)
+        least = min(values)
+        replica = values.index(least)
+        if replica <= self._last and least in (after := values[self._last + 1 :]):
+            replica = self._last + 1 + after.index(least)
+        self._last = replica
+        return replica
+
+    def among(self, replicas: Sequence[int], view: View) -> int:
+        """The least of some of them, which are in ascending order."""
+        values = self._values(view)
+        least = min([values[replica] for replica in replicas])
+        equal = [replica for replica in replicas if values[replica] == least]
+        self._last = replica = next((replica for replica in equal if replica > self._last), equal[0])
         return replica
 
 

@@ -11,25 +11,35 @@ from simqueue.record import NEVER, Requests
 
 
 class Inbox(Requests):
-    """Requests that a router sends as it goes: rows of a table of all that might be sent, with ids of their own."""
+    """Requests that a router sends as it goes: rows of a table of all that might be sent, with ids of their own.
+
+    Attributes:
+        rows: their rows in that table.
+    """
 
     def __init__(self, planned: Requests) -> None:
         none = np.zeros(0, np.int64)
         most, predicted = _empty(planned.max_output), _empty(planned.predicted_output)
         traits: dict[str, list[Any]] = {name: [] for name in planned.traits}
-        hashes = _empty(planned.hashes)
-        super().__init__(none, none, none, most, predicted, hashes, traits, adopted=planned.adopted)
+        hashes, patience = _empty(planned.hashes), _empty(planned.patience)
+        super().__init__(none, none, none, most, predicted, hashes, traits, patience, adopted=planned.adopted)
         self.count = -1
+        self.rows: list[int] = []
         self._outputs = [column for column in (self.output, most, predicted) if column is not None]
-        self._columns = list(zip(self.columns, planned.columns, strict=True))
+        self._prompts_planned, self._outputs_planned = planned.prompt, planned.output
+        # Prompts and outputs come first.
+        self._further = list(zip(self.columns, planned.columns, strict=True))[2:]
 
     def append(self, row: int, at: int, emitted: int) -> None:
         """One more has been sent, and comes to the queue at ``at``; the tokens that it has emitted elsewhere are a part
         of its prompt."""
+        self.rows.append(row)
         self.arrival[-1] = at
         self.arrival.append(NEVER)
         self.finished.append(-1)
-        for column, planned in self._columns:
+        self.prompt.append(self._prompts_planned[row])
+        self.output.append(self._outputs_planned[row])
+        for column, planned in self._further:
             column.append(planned[row])
         if emitted:
             self.prompt[-1] += emitted

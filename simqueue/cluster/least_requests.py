@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from simqueue.cluster.fleet import Asked, Least, View, check_age
+from simqueue.cluster.fleet import Asked, Counts, Least, check_age
 
 
 class LeastRequests(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="least-requests"):
@@ -17,21 +17,11 @@ class LeastRequests(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
     signal_age_s: float = 0.0
     blind: ClassVar[bool] = False
+    counts: ClassVar[Counts] = None
 
     def __post_init__(self) -> None:
         check_age("router least-requests", self)
 
-    def chooser(self, asked: Asked) -> LeastRequestsChooser:
+    def chooser(self, asked: Asked) -> Least:
         """See `Router`."""
-        return LeastRequestsChooser()
-
-
-class LeastRequestsChooser:
-    """Looks for the least."""
-
-    def __init__(self) -> None:
-        self._least = Least()
-
-    def choose(self, request: int, view: View) -> int:
-        """The least of all that are ready."""
-        return self._least.of(view.outstanding, view.ready)
+        return Least("outstanding")

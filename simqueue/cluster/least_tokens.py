@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from simqueue.cluster.fleet import Asked, Least, View, check_age
+from simqueue.cluster.fleet import Asked, Counts, Least, check_age
 
 
 class LeastTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="least-tokens"):
@@ -20,21 +20,11 @@ class LeastTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     signal_age_s: float = 0.0
     blind: ClassVar[bool] = False
+    counts: ClassVar[Counts] = "tokens"
 
     def __post_init__(self) -> None:
         check_age("router least-tokens", self)
 
-    def chooser(self, asked: Asked) -> LeastTokensChooser:
+    def chooser(self, asked: Asked) -> Least:
         """See `Router`."""
-        return LeastTokensChooser()
-
-
-class LeastTokensChooser:
-    """Looks for the least."""
-
-    def __init__(self) -> None:
-        self._least = Least()
-
-    def choose(self, request: int, view: View) -> int:
-        """The least of all that are ready."""
-        return self._least.of(view.tokens, view.ready)
+        return Least("tokens")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from simqueue.checks import at_least
-from simqueue.cluster.fleet import Asked, Least, View, check_age, column_of
+from simqueue.cluster.fleet import Asked, Counts, Least, View, check_age, column_of
 from simqueue.cluster.session_affinity import within_reach
 
 _WHERE = "router prefix-affinity"
@@ -30,6 +30,7 @@ class PrefixAffinity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     max_ahead: int = 32
     signal_age_s: float = 0.0
     blind: ClassVar[bool] = False
+    counts: ClassVar[Counts] = None
 
     def __post_init__(self) -> None:
         at_least(_WHERE, "max_ahead", self.max_ahead, 0)
@@ -46,13 +47,13 @@ class PrefixChooser:
     def __init__(self, prompts: Sequence[str], max_ahead: int) -> None:
         self._prompts, self._max_ahead = prompts, max_ahead
         self._sent: dict[str, int] = {}
-        self._least = Least()
+        self._least = Least("outstanding")
 
     def choose(self, request: int, view: View) -> int:
         """The longest match, unless it is too far ahead."""
         blocks = str(self._prompts[request]).split()
         matching = self._matching(blocks, view.ready)
-        favourite = self._least.of(view.outstanding, matching)
+        favourite = self._least.among(matching, view)
         chosen = within_reach(favourite, self._max_ahead, view, self._least)
         for block in blocks:
             self._sent[block] = self._sent.get(block, 0) | 1 << chosen

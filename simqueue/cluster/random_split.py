@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from simqueue.cluster.fleet import Asked, View, uniforms
+from simqueue.cluster.fleet import Asked, Counts, View, uniforms
 
 
 class RandomSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="random"):
@@ -14,6 +14,7 @@ class RandomSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     blind: ClassVar[bool] = True
     signal_age_s: ClassVar[float] = 0.0
+    counts: ClassVar[Counts] = None
 
     def chooser(self, asked: Asked) -> RandomChooser:
         """See `Router`."""

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from functools import partial
+from heapq import heappush
+from typing import NamedTuple
 
-import numpy as np
-import simpy
-
+from simqueue.cluster.breakoff import emitted, ended_before
+from simqueue.cluster.clock import COMING, DECISION, END, GIVING_UP, Clock
+from simqueue.cluster.door import Door
 from simqueue.cluster.inbox import Inbox, write_off
+from simqueue.cluster.pieces import Pieces
 from simqueue.cluster.redraw import RedrawnCost
+from simqueue.cluster.signals import Signals
 from simqueue.cost.base import UNLIMITED, Timing
-from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
 from simqueue.paged import PagedEngine
 from simqueue.plan import Wait, Work
-from simqueue.record import NEVER, Column, Leaps, settle
+from simqueue.record import NEVER, Leaps
+from simqueue.sim.door import Limits
 from simqueue.sim.driver import Delays
 
+_After = tuple[int, int, int]
+"""Rows, context and longest after a first step."""
 
-class Signals:
-    """What a replica shows to routers at this instant: see `simqueue.cluster.fleet.View`."""
 
-    def __init__(self, replicas: int) -> None:
-        self.ready: Sequence[int] = range(replicas)
-        self.outstanding = [0] * replicas
-        self.tokens = [0] * replicas
-        self.queue = [0] * replicas
+class Terms(NamedTuple):
+    """How a replica is driven.
+
+    Attributes:
+        delays: its overheads.
+        there: ticks from the router to its queue.
+        with_batch: answers leave when their batch ends.
+        expected: by row of the workload, the tokens that a request counts as, where the router looks at them.
+        longest_leap: at most so many steps an event, with the same result.
+        fails: it may fail, so that whose answers are not whole must be known.
+        limits: of its door; None: nobody is turned away or gives up, and nobody who waits could be refused.
+        hear: is told ``(row, when)`` of answers that reach clients who wait for them, and of those that never will;
+            None: nobody waits.
+        back: ticks from the server to the client.
+        shows_use: the router looks at how much of its memory is in use.
+    """
+
+    delays: Delays
+    there: int
+    with_batch: bool
+    expected: Sequence[int] | None
+    longest_leap: int
+    fails: bool
+    limits: Limits | None = None
+    hear: Callable[[int, int], None] | None = None
+    back: int = 0
+    shows_use: bool = False
 
 
 class Replica:
@@ -37,302 +64,373 @@ class Replica:
     requests finish on the way is done piece by piece from finish to finish, so that whoever looks sees each of them
     at its own instant.
 
+    What happens is told to a generator, whose state in local variables is the quickest to be had: `None` that a request
+    has been sent, an instant that work may have ended, the complement of one that it may be time for a decision. What
+    it has overtaken itself it lets pass.
+
     Args:
-        env: the clock of the cluster, in ticks.
+        serial: whose turn it is among replicas to which something happens at one instant; no two have the same.
         number: its place in ``signals``, which it keeps up to date.
-        with_batch: answers leave when their batch ends.
-        there: ticks from the router to its queue.
-        expected: by row of the workload, the tokens that a request counts as.
-        longest_leap: at most so many steps an event, with the same result.
         begin: when it is there, empty.
 
     Attributes:
-        requests: what was sent to it, with ids of its own; ``rows``: their rows in the workload.
+        requests: what was sent to it, with ids of its own.
         leaps: what it did.
         last: when the last answer left.
     """
 
     def __init__(
         self,
-        env: simpy.Environment,
+        clock: Clock,
+        serial: int,
         number: int,
         signals: Signals,
         engine: Engine | PagedEngine,
         requests: Inbox,
-        with_batch: bool,
         cost: Timing,
-        delays: Delays,
-        there: int,
-        expected: Sequence[int],
-        longest_leap: int,
+        terms: Terms,
         begin: int,
     ) -> None:
-        self.requests, self.leaps = requests, Leaps()
-        self.rows: list[int] = []
-        self.last = begin
-        self._worked = 0
-        self._here: set[int] = set()
-        self.number, self._env, self._signals = number, env, signals
-        self._engine, self._cost, self._delays = engine, cost, delays
-        self._with_batch = with_batch
-        self._take_back = cost.take_back if isinstance(cost, RedrawnCost) else None
-        self._there, self._expected, self._longest_leap = there, expected, longest_leap
+        self.requests, self.leaps, self.number, self.last = requests, Leaps(), number, begin
+        self._clock, self._serial = clock, serial
+        self._signals, self._engine, self._cost, self._terms = signals, engine, cost, terms
+        self._outstanding, self._queue, self._there = signals.outstanding, signals.queue, terms.there
+        self._here: set[int] | None = set() if terms.fails else None
+        self._counts = terms.fails or terms.expected is not None or terms.hear is not None
+        self._door = None if terms.limits is None else Door(engine, requests, terms.limits, self._leaves, self._tells)
         # The queue: how many have come to it, when the next one comes, and whether no more will be sent.
-        self._tail, self._next, self._closed = 0, NEVER, False
-        # What it waits for: the alarm that counts, and its instant.
-        self._alarm: simpy.Event | None = None
-        self._due: int = NEVER
-        # Rest, or work: its plan, when it began, how long its first step takes if that prefills, and what comes after.
-        self._work: Work | None = None
-        self._rests, self._since = False, 0
-        self._start = self._first = self._steps = self._done = 0
-        self._prefilled = begin
-        self._after = (0, 0, 0)
-        self._path: Sequence[int] = ()
-        self._may_shrink = False
-        # Of a batch in which requests finish on the way: their lengths from the last to finish on, and its age.
-        self._finishes: list[int] = []
-        self._age = 0
-        self._ring(begin)
+        self._tail, self._next, self._drained = 0, NEVER, False
+        # While it does not work: until when, since when, and whether it waits for company; and for how long it did not.
+        self._due, self._since, self._rests, self._idle = NEVER, begin, False, begin
+        self._failed: int | None = None
+        self._known = (-1, 0, 0)
+        self._tell = tell = self._serve(begin).send
+        self._wake = lambda due: tell(~due)
+        tell(None)
 
     def send(self, row: int, now: int, emitted: int) -> None:
         """The router sends it a request, which has emitted so many tokens elsewhere; told in order of time."""
-        number, signals, at = self.number, self._signals, now + self._there
-        self._here.add(len(self.rows))
+        number, at = self.number, now + self._there
         self.requests.append(row, at, emitted)
-        self.rows.append(row)
-        signals.outstanding[number] += 1
-        signals.tokens[number] += self._expected[row]
-        signals.queue[number] += 1
-        if self._next != NEVER:
-            return
-        self._next = at
-        if self._rests:
-            wake = self._delays.wake
-            self._ring_by(at + wake(at - self._since) if wake else at)
-        elif self._may_shrink and at < self._due:
-            self._cut(at)
+        self._outstanding[number] += 1
+        self._queue[number] += 1
+        if self._counts:
+            self._count(row)
+        if self._door:
+            heappush(self._clock.alarms, (at, COMING + self._serial, self._come))
+        if self._next == NEVER:
+            self._next = at
+            self._tell(None)
+
+    def drain(self, now: int) -> None:
+        """Nothing will be sent to it any more."""
+        self._drained = True
+        self.close(now)
 
     def close(self, now: int) -> None:
-        """Nothing will be sent to it any more: a policy that waits for company starts what is there."""
-        self._closed = True
+        """Nobody comes before somebody has been answered: a policy that waits for company starts what is there."""
         if self._next == NEVER:
             self._engine.close()
             if self._rests and self._engine.waiting:
-                self._ring_by(now)
+                self._decide_by(now)
 
     def busy(self, now: int) -> int:
         """For how long it has worked so far."""
-        return self._worked + (now - self._start if self._work is not None else 0)
+        return now - self._idle - (0 if self._since == NEVER else now - self._since)
+
+    # Serve.
+
+    def _serve(self, begin: int) -> Generator[None, int | None, None]:
+        engine, cost, terms = self._engine, self._cost, self._terms
+        plan, complete, step, leap, add = engine.plan, engine.complete, cost.step, cost.leap, self.leaps.add
+        alarms, end, tell = self._clock.alarms, END + self._serial, self._tell
+        longest_leap, delays, start = terms.longest_leap, terms.delays, terms.delays.start
+        outstanding, queue, number, counts = self._outstanding, self._queue, self.number, self._counts
+        door, waits, per_row = self._door, terms.hear is not None, delays.response_per_row
+        shows_use, pieces = terms.shows_use, Pieces(cost, self.requests.output)
+        prefilled = begin
+        now = yield from self._pause(begin, begin)
+        while True:
+            if self._next <= now:
+                self._take(now)
+            elif waits:
+                self._open_or_closed()
+            work = plan(now)
+            if shows_use:
+                self._show_use(work)
+            if isinstance(work, Wait):
+                now = yield from self._rest(work, now)
+                continue
+            prefill_rows, context, longest = work.prefill_rows, work.context, work.longest
+            rows = after = work.decode_rows + work.held_rows
+            steps = work.steps if work.steps < longest_leap else longest_leap
+            tokens, deepest, first = context, longest, 0
+            if prefill_rows or work.moved:
+                first = step(work) + delays.move * work.moved
+                if prefill_rows:
+                    if start and not rows:
+                        first += start(now - prefilled)
+                    prefilled = now
+                # Everybody has one more token in the cache, and the new rows decode too.
+                deepest = longest + 1 if longest >= work.widest else work.widest
+                after += prefill_rows
+                tokens += rows + work.new_tokens + work.prefill_context
+            path: Sequence[int] = ()
+            shrinks = False
+            if work.path:
+                if prefill_rows:
+                    pieces.start([i for i, _ in engine.prefill])
+                path = pieces.ends(steps, now, first, (after, tokens, deepest))
+                done, total = len(path), path[-1] - now
+            else:
+                limit = self._next - now if work.cut else UNLIMITED
+                if door:
+                    limit = min(limit, door.expires - now)
+                if not first:
+                    done, total = leap(after, tokens, deepest, steps, limit)
+                elif steps == 1 or first >= limit:
+                    done, total = 1, first
+                else:
+                    done, total = leap(after, tokens, deepest, steps - 1, limit - first)
+                    done += 1
+                    total += first
+                shrinks = done > 1 and work.cut and self._next == NEVER
+                if door and not work.cut:
+                    door.batch_goes_on(done)
+            due = now + total
+            heappush(alarms, (due, end, tell))
+            while (told := (yield)) != due:
+                if told is not None:
+                    continue
+                if self._failed is not None:
+                    self._break_off(work, now, first, done, (after, tokens, deepest), path, self._failed)
+                    return
+                if shrinks and self._next < due:
+                    shrinks = False
+                    done, total = self._cut(now, first, steps, (after, tokens, deepest))
+                    if now + total < due:
+                        due = now + total
+                        heappush(alarms, (due, end, tell))
+            if prefill_rows == work.admitted and not (work.paused or work.prefill_context):
+                add((now, done, first, total, work.admitted, rows, context, longest))
+            else:
+                self._record(work, now, first, done, total)
+            ended = complete(done, now + first, due, path)
+            now = due
+            if left := engine.left:
+                self.last = now
+                outstanding[number] -= len(left)
+                if counts:
+                    self._gone(left, now + per_row * after)
+            if freed := engine.freed:
+                queue[number] -= len(freed)
+            if ended or door or waits:
+                ended += self._settle(door, now, per_row * after) if door else 0
+                pause = delays.handover + delays.handover_per_request * ended if ended else 0
+                if pause or waits:
+                    now = yield from self._pause(now, now + pause)
+
+    def _take(self, now: int) -> None:
+        arrival, tail = self.requests.arrival, self._tail + 1
+        while (coming := arrival[tail]) <= now:
+            tail += 1
+        self._tail, self._next = tail, coming
+        self._engine.submit(tail)
+        if self._engine.refused:
+            self._refused(now)
+        if coming == NEVER:
+            self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        if self._next == NEVER and (self._drained or self._signals.closed):
+            self._engine.close()
+
+    def _open_or_closed(self) -> None:
+        """As it is now, where that changes with the answers of others."""
+        self._engine.submit(self._tail)
+        self._close_if_last()
+
+    def _refused(self, now: int) -> None:
+        """Some have left as they came."""
+        self.last, refused = now, self._engine.refused
+        self._outstanding[self.number] -= len(refused)
+        self._queue[self.number] -= len(refused)
+        if self._counts:
+            self._gone(refused, now)
+        refused.clear()
+
+    def _decide_by(self, due: int) -> None:
+        """It decides at ``due``, if that is earlier than what it waits for."""
+        if due < self._due:
+            self._due = due
+            heappush(self._clock.alarms, (due, DECISION + self._serial, self._wake))
+
+    def _pause(self, now: int, until: int) -> Generator[None, int | None, int]:
+        """Nothing is decided before; returns when it is over."""
+        self._due, self._since = NEVER, now
+        self._decide_by(until)
+        while (yield) != ~until:
+            pass
+        return self._worked_again(until)
+
+    def _rest(self, wait: Wait, now: int) -> Generator[None, int | None, int]:
+        """Nothing is started before somebody comes, or time is up; returns when that is."""
+        engine, delays = self._engine, self._terms.delays
+        self._rests, self._due, self._since = True, NEVER, now
+        if wait.until is not None and (engine.waiting or not engine.closed):
+            self._decide_by(wait.until + delays.timer_late)
+        if self._door:
+            self._decide_by(self._door.expires)
+        told, called = None, False
+        while told != ~self._due:
+            # Whoever comes first wakes it, also if it is turned away: who comes later finds it waking up.
+            if told is None and not called and self._next != NEVER:
+                called = True
+                self._decide_by(self._next + (delays.wake(self._next - now) if delays.wake else 0))
+            told = yield
+        self._rests = False
+        return self._worked_again(self._due)
+
+    def _worked_again(self, now: int) -> int:
+        self._idle, self._since = self._idle + now - self._since, NEVER
+        return now
+
+    def _cut(self, start: int, first: int, steps: int, after: _After) -> tuple[int, int]:
+        """The work under way, of at most ``steps``, stops at or after the coming of the next request. No more of
+        it than that has been done: returns how many steps, and how long they take."""
+        limit = self._next - start
+        if first >= limit:
+            self._take_back()
+            return 1, first
+        if not first:
+            return self._again(after, steps, limit)
+        done, total = self._again(after, steps - 1, limit - first)
+        return done + 1, first + total
+
+    def _again(self, after: _After, steps: int, limit: int) -> tuple[int, int]:
+        """The decode steps of the work under way, priced once more."""
+        self._take_back()
+        return self._cost.leap(*after, steps, limit)
+
+    def _take_back(self) -> None:
+        if isinstance(self._cost, RedrawnCost):
+            self._cost.take_back()
+
+    def _record(self, work: Work, start: int, first: int, done: int, total: int) -> None:
+        if work.paused:
+            self.leaps.add_pause()
+        rows = work.decode_rows + work.held_rows
+        row = (start, done, first, total, work.admitted, rows, work.context, work.longest)
+        if work.prefill_rows == work.admitted and not work.prefill_context:
+            self.leaps.add(row)
+        else:
+            self.leaps.add_chunks(row, (work.prefill_rows, work.new_tokens, work.prefill_context, work.widest))
+
+    # What is not always wanted.
+
+    def _count(self, row: int) -> None:
+        """One more has been sent, the last of ``requests``."""
+        if self._here is not None:
+            self._here.add(len(self.requests.rows) - 1)
+        if expected := self._terms.expected:
+            self._signals.tokens[self.number] += expected[row]
+
+    def _show_use(self, work: Work | Wait) -> None:
+        """Of memory, if somebody has come, has a seat or has lost one since it was shown last: whoever has come or left
+        is known by numbers that only grow."""
+        engine = self._engine
+        assert isinstance(engine, PagedEngine)
+        starts = not isinstance(work, Wait) and work.prefill_rows > 0
+        known = (self._tail, engine.running, self.last)
+        if starts or known != self._known:
+            self._known = known
+            self._signals.kv_use[self.number] = 1 - engine.free_blocks / engine.total_blocks
+
+    def _gone(self, left: Sequence[int], at: int) -> None:
+        """These have left, and what the server says of it goes to their clients from ``at`` on."""
+        self._uncount(left)
+        for request in sorted(left):
+            self._tells(request, at, True)
+
+    def _uncount(self, left: Sequence[int]) -> None:
+        if self._here is not None:
+            self._here.difference_update(left)
+        if expected := self._terms.expected:
+            rows = self.requests.rows
+            self._signals.tokens[self.number] -= sum([expected[rows[i]] for i in left])
+
+    # Its door, where it has one.
+
+    def _come(self, now: int) -> None:
+        """Somebody is at the door."""
+        assert self._door
+        request, self._tail = self._tail, self._tail + 1
+        self._next = self.requests.arrival[self._tail]
+        gives_up = self._door.come(request, now)
+        if gives_up is not None:
+            heappush(self._clock.alarms, (gives_up, GIVING_UP + self._serial, self._give_up))
+        self._close_if_last()
+        self._queue[self.number] = self._in_queue()
+
+    def _give_up(self, now: int) -> None:
+        """Somebody may lose patience."""
+        assert self._door
+        self._door.give_up(now)
+        self._queue[self.number] = self._in_queue()
+
+    def _leaves(self, request: int, at: int) -> None:
+        """It has been turned away, or has given up."""
+        self.last = max(self.last, at)
+        self._outstanding[self.number] -= 1
+        if self._counts:
+            self._uncount((request,))
+
+    def _tells(self, request: int, at: int, by_server: bool) -> None:
+        """Its client knows of it."""
+        if hear := self._terms.hear:
+            hear(self.requests.rows[request], at + self._terms.back if by_server else at)
+
+    def _in_queue(self) -> int:
+        return len(self.requests.rows) - self._tail + self._engine.waiting + self._engine.running
+
+    def _settle(self, door: Door, now: int, late: int) -> int:
+        """The step under way has ended, for those too who gave up meanwhile; returns how many were in the batch that
+        this ended."""
+        ended = door.settle(now)
+        if ended and (left := self._engine.left):
+            self.last = now
+            self._outstanding[self.number] -= len(left)
+            if self._counts:
+                self._gone(left, now + late)
+        self._queue[self.number] = self._in_queue()
+        return ended
+
+    # A failure.
 
     def fail(self, now: int) -> list[tuple[int, int]]:
         """It is gone, with the step under way; steps that would have ended at this instant have not.
 
         Returns ``(row, emitted tokens)`` of all whose answers are not whole, in order of coming.
         """
-        self._alarm = None
-        if self._work is not None:
-            self._break_off(self._work, now)
+        assert self._here is not None
+        self._failed = now
+        with suppress(StopIteration):
+            self._tell(None)
+        self._clock.forget(*(place + self._serial for place in (COMING, GIVING_UP, END, DECISION)))
         unfinished = sorted(self._here)
         leaps = self.leaps.columns()
-        self.requests.count = len(self.rows)
+        self.requests.count = len(self.requests.rows)
         write_off(self.requests, unfinished, int(leaps["admitted"].sum()), now)
-        emitted = self._emitted(unfinished, leaps)
-        for signal in (self._signals.outstanding, self._signals.tokens, self._signals.queue):
+        tokens = emitted(self._engine, self.requests, unfinished, leaps, with_batch=self._terms.with_batch)
+        for signal in (self._outstanding, self._signals.tokens, self._queue):
             signal[self.number] = 0
-        return [(self.rows[i], tokens) for i, tokens in zip(unfinished, emitted, strict=True)]
+        return [(self.requests.rows[i], count) for i, count in zip(unfinished, tokens, strict=True)]
 
-    # The alarm.
-
-    def _ring_by(self, due: int) -> None:
-        """Wake up at ``due``, if that is earlier than what it waits for."""
-        if due < self._due:
-            self._ring(due)
-
-    def _ring(self, due: int) -> None:
-        env = self._env
-        self._due = due
-        self._alarm = alarm = simpy.Timeout(env, due - env.now)
-        alarm.callbacks.append(self._wake)
-
-    def _wake(self, alarm: simpy.Event) -> None:
-        if alarm is not self._alarm:
-            return  # It was due later, before a leap was cut or a request came.
-        now = self._due
-        if self._work is not None:
-            pause = self._finish(self._work, now)
-            if pause:
-                self._ring(now + pause)
-                return
-        self._decide(now)
-
-    # Decide, rest or work.
-
-    def _decide(self, now: int) -> None:
-        if self._next <= now:
-            self._take(now)
-        work = self._engine.plan(now)
-        if isinstance(work, Wait):
-            self._rest(work, now)
-        else:
-            self._begin(work, now)
-
-    def _take(self, now: int) -> None:
-        arrival, tail = self.requests.arrival, self._tail
-        while arrival[tail] <= now:
-            tail += 1
-        self._tail, self._next = tail, arrival[tail]
-        engine = self._engine
-        engine.submit(tail)
-        if engine.refused:
-            self._tell(engine.refused)
-            engine.refused.clear()
-        if self._closed and self._next == NEVER:
-            engine.close()
-
-    def _rest(self, wait: Wait, now: int) -> None:
-        engine, delays = self._engine, self._delays
-        self._rests, self._since = True, now
-        self._due = due = NEVER
-        if self._next != NEVER:
-            due = self._next + (delays.wake(self._next - now) if delays.wake else 0)
-        if wait.until is not None and (engine.waiting or not engine.closed):
-            due = min(due, wait.until + delays.timer_late)
-        if due != NEVER:
-            self._ring(due)
-
-    def _begin(self, work: Work, now: int) -> None:
-        self._work, self._rests, self._start = work, False, now
-        rows, prefill_rows = work.decode_rows + work.held_rows, work.prefill_rows
-        context, longest = work.context, work.longest
-        steps = work.steps if work.steps < self._longest_leap else self._longest_leap
-        if work.path:
-            steps = min(steps, self._next_finish(prefill_rows))
-        self._first = 0
-        if prefill_rows or work.moved:
-            self._first = self._cost.step(work) + self._delays.move * work.moved
-            if prefill_rows:
-                if not rows and self._delays.start:
-                    self._first += self._delays.start(now - self._prefilled)
-                self._prefilled = now
-            # Everybody has one more token in the cache, and the new rows decode too.
-            longest = longest + 1 if longest >= work.widest else work.widest
-            rows, context = rows + prefill_rows, context + rows + work.new_tokens
-        self._steps, self._after = steps, (rows, context, longest)
-        if work.path:
-            self._ring(now + self._whole_path())
-        else:
-            limit = self._next - now if work.cut else UNLIMITED
-            self._ring(now + self._leap(limit))
-            self._may_shrink = work.cut and self._next == NEVER and self._done > 1
-
-    def _leap(self, limit: int) -> int:
-        """How long the work takes if it stops at the first step boundary at or after ``limit``."""
-        steps, first = self._steps, self._first
-        if not first:
-            self._done, total = self._cost.leap(*self._after, steps, limit)
-            return total
-        if steps == 1 or first >= limit:
-            self._done = 1
-            return first
-        done, total = self._cost.leap(*self._after, steps - 1, limit - first)
-        self._done = done + 1
-        return first + total
-
-    def _cut(self, at: int) -> None:
-        """The work under way, of which no more than was needed has been done, stops at or after ``at``."""
-        self._may_shrink = False
-        if self._take_back:
-            self._take_back()
-        self._ring_by(self._start + self._leap(at - self._start))
-
-    def _break_off(self, work: Work, now: int) -> None:
-        """Keep the steps of the work under way that ended before ``now``."""
-        done, end = self._ended_before(now)
-        self._done, self._path = done, self._path[:done]
+    def _break_off(
+        self, work: Work, start: int, first: int, done: int, after: _After, path: Sequence[int], now: int
+    ) -> None:
+        """Keep the steps of the work under way that ended before ``now``: nobody's last token came with them."""
+        done, end = ended_before(now, start, first, done, path, partial(self._again, after))
         if done:
-            self._finish(work, end)
-
-    def _ended_before(self, now: int) -> tuple[int, int]:
-        """How many of its steps, and when the last of them ended."""
-        if self._path:
-            done = bisect_left(self._path, now)
-            return done, self._path[done - 1]
-        first, limit = self._first, now - self._start
-        if first and (self._done == 1 or first >= limit):
-            return 0, self._start
-        begun = 1 if first else 0
-        further = self._again(self._done - begun, limit - first)[0] - 1
-        return begun + further, self._start + first + (self._again(further, UNLIMITED)[1] if further else 0)
-
-    def _again(self, steps: int, limit: int) -> tuple[int, int]:
-        """The decode steps of the work under way once more."""
-        if self._take_back:
-            self._take_back()
-        return self._cost.leap(*self._after, steps, limit)
-
-    def _emitted(self, unfinished: Sequence[int], leaps: Mapping[str, Column]) -> list[int]:
-        """Tokens that have left of each of these: whoever decodes emits one in every step."""
-        engine = self._engine
-        if isinstance(engine, PagedEngine):
-            return [engine.emitted(i) for i in unfinished]
-        if self._with_batch:
-            return [0] * len(unfinished)
-        _, first_token, _ = settle(self.requests, dict(leaps), with_batch=False)
-        steps_from = np.append(np.cumsum(leaps["steps"][::-1])[::-1], 0)
-        leap = np.searchsorted(leaps["start"] + leaps["first"], first_token[unfinished])
-        return [int(tokens) for tokens in steps_from[leap]]
-
-    def _next_finish(self, prefill_rows: int) -> int:
-        """Steps until the next requests of the batch finish."""
-        if prefill_rows:
-            outputs = self.requests.output
-            self._finishes = sorted((outputs[i] for i, _ in self._engine.prefill), reverse=True)
-            self._age = 0
-        while self._finishes[-1] <= self._age:
-            self._finishes.pop()
-        return self._finishes[-1] - self._age
-
-    def _whole_path(self) -> int:
-        """How long all steps take, whose ends are kept."""
-        start, first, steps = self._start, self._first, self._steps
-        begun = 1 if first else 0
-        ends = path_of(self._cost, *self._after, steps - begun) if steps > begun else []
-        self._path = [start + first, *(start + first + end for end in ends)][1 - begun :]
-        self._done, self._may_shrink = steps, False
-        self._age += steps
-        return self._path[-1] - start
-
-    def _finish(self, work: Work, now: int) -> int:
-        """The work has ended; returns for how long nothing can follow it."""
-        start, done, first = self._start, self._done, self._first
-        self._work, self._may_shrink = None, False
-        self._worked += now - start
-        self._record(work, now)
-        ended = self._engine.complete(done, start + first, now, self._path)
-        self._path = ()
-        self._tell(self._engine.left)
-        delays = self._delays
-        return delays.handover + delays.handover_per_request * ended if ended else 0
-
-    def _record(self, work: Work, now: int) -> None:
-        rows = work.decode_rows + work.held_rows
-        if work.paused:
-            self.leaps.add_pause()
-        row = (self._start, self._done, self._first, now - self._start, work.admitted, rows, work.context, work.longest)
-        if work.prefill_rows == work.admitted:
-            self.leaps.add(row)
-        else:
-            chunks = (work.prefill_rows, work.new_tokens, work.prefill_context, work.widest)
-            self.leaps.add_chunks(row, chunks)
-
-    def _tell(self, left: Sequence[int]) -> None:
-        """Bring the signals up to date; ``left``: who has left. Nothing but this and sending changes them."""
-        number, signals, engine, rows = self.number, self._signals, self._engine, self.rows
-        if left:
-            expected = self._expected
-            self._here.difference_update(left)
-            self.last = self._due
-            signals.outstanding[number] -= len(left)
-            signals.tokens[number] -= sum([expected[rows[i]] for i in left])
-        signals.queue[number] = len(rows) - self._tail + engine.waiting + engine.running
+            self._record(work, start, first, done, end - start)
+            self._engine.complete(done, start + first, end, path[:done])

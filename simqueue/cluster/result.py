@@ -15,7 +15,9 @@ from simqueue import metrics
 from simqueue.cluster.files import LEAP_FIELDS, write
 from simqueue.cluster.share import Share
 from simqueue.cluster.tries import Tries
+from simqueue.fates import outcome_counts, outcome_names
 from simqueue.record import Column
+from simqueue.times import Times
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
@@ -24,7 +26,7 @@ _TIMES = ("queueing", "service", "response", "ttft")
 
 
 @dataclass(frozen=True)
-class ClusterResult:
+class ClusterResult(Times):
     """One run. Times are ticks of ``grid``; the id of a request is its row in ``workload``.
 
     Attributes:
@@ -33,7 +35,7 @@ class ClusterResult:
         replicas: how many there are.
         arrival, scheduled, first_token, finished: int64 ``(requests,)``, as in `simqueue.Result`.
         replica: int64 ``(requests,)``: which replica served it (last).
-        completed: bool ``(requests,)``: whether it was answered whole; figures are of those that were.
+        outcome: int64 ``(requests,)``: what became of it: its number in `simqueue.fates.OUTCOMES`.
         sent: int64 ``(requests,)``: how often it was sent to a replica: once, unless one failed.
         shares: of every replica that served anybody, its requests as a `simqueue.Result` of their own; one for each
             time that it had come back.
@@ -53,7 +55,7 @@ class ClusterResult:
     first_token: Column
     finished: Column
     replica: Column
-    completed: NDArray[np.bool_]
+    outcome: Column
     sent: Column
     shares: Sequence[Share] = field(repr=False)
     warmup: int
@@ -67,6 +69,7 @@ class ClusterResult:
         cls,
         workload: Workload,
         grid: Grid,
+        arrival: Column,
         replicas: int,
         shares: Sequence[Share],
         warmup: int,
@@ -83,12 +86,12 @@ class ClusterResult:
             workload=workload,
             grid=grid,
             replicas=replicas,
-            arrival=grid.column(workload.arrival_s),
+            arrival=arrival,
             scheduled=tries.scheduled,
             first_token=tries.first_token(workload.prompt_tokens),
             finished=tries.last("finished"),
             replica=tries.last("replica"),
-            completed=tries.last("completed") > 0,
+            outcome=tries.last("outcome"),
             sent=tries.count,
             shares=shares,
             warmup=warmup,
@@ -98,65 +101,19 @@ class ClusterResult:
             provenance=provenance,
         )
 
-    # Ticks, per request.
-
-    @property
-    def queueing(self) -> Column:
-        """First scheduled - arrival."""
-        return self.scheduled - self.arrival
-
-    @property
-    def service(self) -> Column:
-        """Finished - first scheduled."""
-        return self.finished - self.scheduled
-
-    @property
-    def response(self) -> Column:
-        """Finished - arrival: queueing + service, exactly."""
-        return self.finished - self.arrival
-
-    @property
-    def ttft(self) -> Column:
-        """First token - arrival."""
-        return self.first_token - self.arrival
-
     # Figures.
-
-    @cached_property
-    def unstable(self) -> bool:
-        """Whether the offered load is at or above the saturation throughput of all replicas together. One that gets
-        more than its part may have no steady state all the same."""
-        return bool(self.workload.rate >= self.saturation_rps() * (1 - 1e-9))
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up: those of `simqueue.Result.summary` for all replicas
         together (utilisation is their mean), and in ``by_replica`` a row for each."""
-        counted, unit, (start, end) = self._counted, float(self.grid.ticks_per_s), self._window
-        times = {f"{name}_s": getattr(self, name)[counted] for name in _TIMES}
-        _, waiting = metrics.waiting_over_time(self.arrival[counted], self.scheduled[counted], self.grid)
         by_replica = self.by_replica()
-        meta = self.workload.meta
+        utilisation = float(np.mean([row["utilisation"] for row in by_replica]))
         return {
-            "requests": len(counted),
+            **self.figures(utilisation, self._batch_size(self.window[0]), self._itl()),
             "replicas": self.replicas,
-            "unstable": self.unstable,
-            "throughput_rps": len(counted) * unit / (end - start),
-            "utilisation": float(np.mean([row["utilisation"] for row in by_replica])),
-            "batch_size": self._batch_size(start),
-            **{name: metrics.stats(ticks, unit) for name, ticks in times.items()},
-            "tpot_s": self._tpot(unit),
-            "itl_s": self._itl(unit),
-            "waiting": {
-                "mean": float(self.queueing[counted].sum(dtype=np.float64) / (end - start)),
-                "max": int(waiting.max()),
-            },
-            "saturation_rps": self.saturation_rps(),
-            "offered_rps": self.workload.rate,
-            "users": None,
-            "replica_seconds": self.replica_ticks / unit,
+            "replica_seconds": self.replica_ticks / self.grid.ticks_per_s,
             "imbalance": imbalance([row["requests"] for row in by_replica]),
             "by_replica": by_replica,
-            **{key: meta[key] for key in ("dropped", "clipped", "prompt_clipped_share", "output_clipped_share")},
             **self._fates(),
         }
 
@@ -169,17 +126,16 @@ class ClusterResult:
             name: sum(int(getattr(fate, name)[result.counted].sum()) for result, fate in fates)
             for name in ("preemptions", "recomputed_tokens", "cached_tokens")
         }
-        hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self._counted].sum())
-        lost = int((~self.completed[self.warmup :]).sum())
-        outcomes = {"completed": len(self._counted), "not completed": lost}
-        return {"outcomes": outcomes, "sent": int(self.sent[self.warmup :].sum()), **sums, "prefix_hit_rate": hits}
+        hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self.counted].sum())
+        outcomes, sent = outcome_counts(self.outcome[self.warmup :]), int(self.sent[self.warmup :].sum())
+        return {"outcomes": outcomes, "sent": sent, **sums, "prefix_hit_rate": hits}
 
     def by_replica(self) -> list[dict[str, Any]]:
         """By replica: requests counted, utilisation over the time in which any were counted, and mean times."""
         return [self._row(replica) for replica in range(self.replicas)]
 
     def _row(self, replica: int) -> dict[str, Any]:
-        kept = self._counted[self.replica[self._counted] == replica]
+        kept = self.counted[self.replica[self.counted] == replica]
         row: dict[str, Any] = {"replica": replica, "requests": len(kept), "utilisation": self._busy(replica)}
         for name in ("queueing", "response", "ttft"):
             stats = metrics.stats(getattr(self, name)[kept], float(self.grid.ticks_per_s))
@@ -187,18 +143,18 @@ class ClusterResult:
         return row
 
     @cached_property
-    def _window(self) -> tuple[int, int]:
-        """From the first counted arrival to the last answer."""
-        return int(self.arrival[self._counted].min()), int(self.finished[self._counted].max())
-
-    @cached_property
-    def _counted(self) -> Column:
+    def counted(self) -> NDArray[np.intp]:
         """The requests that figures are of."""
         return self.warmup + np.flatnonzero(self.completed[self.warmup :])
 
+    @property
+    def completed(self) -> NDArray[np.bool_]:
+        """bool ``(requests,)``: whether each was answered whole; figures are of those that were."""
+        return np.asarray(self.outcome == 0)
+
     def _busy(self, replica: int) -> float:
         mine = (share.result.leaps for share in self.shares if share.replica == replica)
-        return sum(metrics.busy(leaps, *self._window) for leaps in mine)
+        return sum(metrics.busy(leaps, *self.window) for leaps in mine)
 
     def _batch_size(self, start: int) -> dict[str, float]:
         leaps = [share.result.leaps for share in self.shares]
@@ -207,26 +163,19 @@ class ClusterResult:
         return metrics.batch_sizes(rows[begun >= start], steps[begun >= start])
 
     @property
-    def tpot(self) -> NDArray[np.float64]:
-        """As in `simqueue.Result`; of an answer that went on elsewhere the way there is a part of it."""
-        gaps = self.workload.output_tokens - 1
-        with_batch = np.zeros(self.replicas, bool)
-        with_batch[[share.replica for share in self.shares]] = [share.result.with_batch for share in self.shares]
-        tpot = np.full(len(gaps), np.nan)
-        np.divide(self.finished - self.first_token, gaps, out=tpot, where=(gaps > 0) & ~with_batch[self.replica])
-        return tpot
+    def one_by_one(self) -> NDArray[np.bool_]:
+        """By the replica that served it. (Of an answer that went on elsewhere the way there is a part of TPOT.)"""
+        one_by_one = np.ones(self.replicas, bool)
+        one_by_one[[share.replica for share in self.shares]] = [share.result.one_by_one for share in self.shares]
+        return one_by_one[self.replica]
 
-    def _tpot(self, unit: float) -> metrics.Stats | None:
-        tpot = self.tpot[self._counted]
-        return metrics.stats(tpot[~np.isnan(tpot)], unit)
-
-    def _itl(self, unit: float) -> metrics.Stats | None:
+    def _itl(self) -> metrics.Stats | None:
         results = [share.result for share in self.shares]
         pooled = [pair for one in results if (pair := one.gaps(np.arange(len(one.arrival))[one.counted]))]
         if not pooled:
             return None
         gaps, weights = (np.concatenate(columns) for columns in zip(*pooled, strict=True))
-        return metrics.weighted_stats(gaps, weights, unit)
+        return metrics.weighted_stats(gaps, weights, float(self.grid.ticks_per_s))
 
     # Tables.
 
@@ -237,12 +186,15 @@ class ClusterResult:
             **{f"{name}_s": self.grid.seconds(getattr(self, name)) for name in _TIMES},
         }
         tokens = {"prompt_tokens": self.workload.prompt_tokens, "output_tokens": self.workload.output_tokens}
-        served = {"replica": self.replica, "sent": self.sent}
+        served = {
+            "replica": self.replica,
+            "sent": self.sent,
+            "completed": self.completed,
+            "outcome": outcome_names(self.outcome),
+        }
         ticks = {f"{name}_ticks": getattr(self, name) for name in _TICKS}
         own: dict[str, NDArray[Any]] = {"request_id": np.arange(len(self.arrival))}
-        own |= {**seconds, **tokens, **served, "completed": self.completed, **ticks}
-        extra = self.workload.extra
-        return {**own, **{f"{name}_given" if name in own else name: column for name, column in extra.items()}}
+        return self.with_extra(own | {**seconds, **tokens, **served, **ticks})
 
     def save(self, folder: str | Path) -> None:
         """Write ``requests.parquet``, ``steps.parquet`` (one row a leap of a replica) and ``summary.json``.

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from simqueue.cluster.fleet import Asked, View
+from simqueue.cluster.fleet import Asked, Counts, View
 
 
 class RoundRobin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="round-robin"):
@@ -14,6 +14,7 @@ class RoundRobin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     blind: ClassVar[bool] = True
     signal_age_s: ClassVar[float] = 0.0
+    counts: ClassVar[Counts] = None
 
     def chooser(self, asked: Asked) -> RoundRobinChooser:
         """See `Router`."""

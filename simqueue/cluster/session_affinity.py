@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
 from simqueue.checks import at_least
-from simqueue.cluster.fleet import Asked, Least, View, check_age, column_of
+from simqueue.cluster.fleet import Asked, Counts, Least, View, check_age, column_of
 
 _WHERE = "router session-affinity"
 
@@ -30,6 +30,7 @@ class SessionAffinity(
     by: Literal["session", "client"] = "session"
     max_ahead: int | None = None
     signal_age_s: float = 0.0
+    counts: ClassVar[Counts] = None
 
     def __post_init__(self) -> None:
         if self.max_ahead is not None:
@@ -51,7 +52,7 @@ class SessionChooser:
 
     def __init__(self, sessions: Sequence[object], max_ahead: int | None) -> None:
         self._sessions, self._max_ahead = sessions, max_ahead
-        self._least = Least()
+        self._least = Least("outstanding")
         self._ready: Sequence[int] = ()
         self._homes: dict[object, int] = {}
 
@@ -74,7 +75,7 @@ def within_reach(favourite: int, max_ahead: int, view: View, least: Least) -> in
         return favourite
     if outstanding[favourite] <= max_ahead + min(outstanding[replica] for replica in view.ready):
         return favourite
-    return least.of(outstanding, view.ready)
+    return least.among(view.ready, view)
 
 
 def _weight(session: object, replica: int) -> bytes:

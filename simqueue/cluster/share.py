@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from simqueue.fates import Fates
 from simqueue.record import Column, Leaps, Requests
-from simqueue.replica import is_paged
+from simqueue.replica import may_turn_away
 from simqueue.result import Result
-from simqueue.sim.simulate import Bound, gathered, saturation_rps
+from simqueue.sim.given import Bound
+from simqueue.sim.simulate import gathered, saturation_rps
 from simqueue.system import System
 from simqueue.workload import Workload
 
@@ -67,12 +68,11 @@ def share_of(served: Served, bound: Bound, workload: Workload, warmup: int, abou
 
 
 def part_of(workload: Workload, columns: Mapping[str, NDArray[Any]]) -> Workload:
-    """Some of the rows, whose rate is that at their own span."""
-    meta = {**workload.meta, "requests": len(columns["arrival_s"]), "rate": None}
+    """Some of the rows, as they came, whose rate is that at their own span."""
+    meta = {**workload.meta, "requests": len(columns["arrival_s"]), "rate": None, "users": None, "sessions": False}
     return Workload.of(dict(columns), meta)
 
 
 def _may_fail(system: System, requests: Requests) -> bool:
     """Whether something else can happen to requests than that they are answered."""
-    turned_away = system.admission is not None or requests.patience is not None
-    return turned_away or is_paged(system) or bool(requests.outcome)
+    return may_turn_away(system) or requests.patience is not None or bool(requests.outcome)

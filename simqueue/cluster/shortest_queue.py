@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from simqueue.cluster.fleet import Asked, Least, View, check_age
+from simqueue.cluster.fleet import Asked, Counts, Least, check_age
 
 
 class ShortestQueue(
@@ -22,21 +22,11 @@ class ShortestQueue(
 
     signal_age_s: float = 0.0
     blind: ClassVar[bool] = False
+    counts: ClassVar[Counts] = None
 
     def __post_init__(self) -> None:
         check_age("router join-shortest-queue", self)
 
-    def chooser(self, asked: Asked) -> ShortestQueueChooser:
+    def chooser(self, asked: Asked) -> Least:
         """See `Router`."""
-        return ShortestQueueChooser()
-
-
-class ShortestQueueChooser:
-    """Looks for the least."""
-
-    def __init__(self) -> None:
-        self._least = Least()
-
-    def choose(self, request: int, view: View) -> int:
-        """The least of all that are ready."""
-        return self._least.of(view.queue, view.ready)
+        return Least("queue")

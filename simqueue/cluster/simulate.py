@@ -8,27 +8,32 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import simpy
 
 from simqueue.checks import at_least
 from simqueue.cluster.autoscaling import Scaler
 from simqueue.cluster.breakdowns import Breakdowns
+from simqueue.cluster.callers import Callers
+from simqueue.cluster.clock import Clock
 from simqueue.cluster.cluster import Cluster
 from simqueue.cluster.drive import Control, Dispatcher
 from simqueue.cluster.fleet import Asked, Chooser, expected_tokens
 from simqueue.cluster.inbox import Inbox
 from simqueue.cluster.redraw import RedrawnCost
-from simqueue.cluster.replica import Replica, Signals
+from simqueue.cluster.replica import Replica, Terms
 from simqueue.cluster.result import ClusterResult
 from simqueue.cluster.share import Served, part_of, share_of
+from simqueue.cluster.signals import Signals
 from simqueue.cost.base import UNLIMITED, Timing
 from simqueue.errors import ConfigError
+from simqueue.fates import outcome_counts
+from simqueue.order.vtc import Vtc
 from simqueue.provenance import described, provenance
 from simqueue.record import Column, Requests
-from simqueue.replica import core
-from simqueue.sim.driver import Delays
-from simqueue.sim.simulate import Bound, _fits, _lag, _move, _requests, _run, bind, fitted, saturation_rps
+from simqueue.replica import core, is_paged, turns_away
+from simqueue.sim.given import Bound, delays_of, expect, fits, limits_of, requests_of, source_of
+from simqueue.sim.simulate import bind, fitted, run, saturation_rps
 from simqueue.source import Columns
+from simqueue.system import System
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
@@ -52,20 +57,22 @@ def simulate_cluster(
 
     Raises:
         ConfigError, ProfileError, WorkloadError, InvariantError: as `simqueue.simulate` has them; and ConfigError
-            where the workload lacks a column that the router needs, or is a closed loop.
+            where the workload lacks a column that the router needs.
     """
     workload = _checked(workload, cluster, warmup)
     bounds = bind_all(cluster, workload, seed)
     grid = bounds[0].grid
-    with _fits(grid):
+    with fits(grid):
         arrival = grid.column(workload.arrival_s)
         chooser = cluster.router.chooser(_asked(workload, cluster, seed))
         fleet = None
-        if cluster.blind:
+        if cluster.blind and not workload.waits:
             served = _apart(bounds, workload, arrival, chooser, longest_leap)
         else:
-            fleet = _together(cluster, bounds, workload, arrival, chooser, seed, longest_leap)
-            served = _served(fleet)
+            together = _Together(cluster, bounds, workload, arrival, longest_leap)
+            fleet = together.dispatched(chooser, seed)
+            served = _served(fleet, together.ids)
+            workload, arrival = together.realised
         about = {id(system): provenance(workload, system, seed, grid) for system in cluster.distinct}
         shares = [
             share_of(
@@ -76,6 +83,7 @@ def simulate_cluster(
     result = ClusterResult.of(
         workload,
         grid,
+        arrival,
         len(bounds),
         shares,
         warmup,
@@ -85,8 +93,10 @@ def simulate_cluster(
         provenance=_provenance(cluster, about),
     )
     if not result.completed[warmup:].any():
+        met = ", ".join(f"{n} {name}" for name, n in outcome_counts(result.outcome[warmup:]).items() if n)
         raise ConfigError(
-            "cluster: no request was answered, so that there are no figures: let replicas fail less often"
+            f"cluster: no request was answered ({met}), so that there are no figures: lower the load or the warm-up, "
+            "or let replicas fail less often"
         )
     return result
 
@@ -101,7 +111,7 @@ def bind_all(cluster: Cluster, workload: Workload, seed: int) -> list[Bound]:
     """Every replica's system on one time grid, which is fine enough for all. Raises ConfigError."""
     bound = {id(system): bind(system, workload, seed) for system in cluster.distinct}
     grid = max((one.grid for one in bound.values()), key=lambda grid: grid.ticks_per_s)
-    with _fits(grid):
+    with fits(grid):
         cost = {id(system): system.cost.on(grid) for system in cluster.distinct}
     first = bound[id(cluster.systems[0])].seed
     return [
@@ -116,16 +126,23 @@ def _child(seed: np.random.SeedSequence, replica: int) -> np.random.SeedSequence
 
 
 def _checked(workload: Workload, cluster: Cluster, warmup: int) -> Workload:
-    if workload.waits:
+    expect(workload, Workload)
+    expect(cluster, Cluster)
+    if cluster.failures and "patience_s" in workload.extra:
         raise ConfigError(
-            "cluster: users who wait for their answers cannot be dealt to several replicas yet: use arrivals that come "
-            "by themselves"
+            "cluster: whose client gives up while replicas fail is not known: leave failures or patience_s out"
         )
-    turns_away = any(system.admission is not None for system in cluster.systems) or "patience_s" in workload.extra
-    if turns_away and not cluster.blind:
+    looked_at = not cluster.blind or workload.waits
+    if looked_at and any(turns_away(system.policy) for system in cluster.distinct):
         raise ConfigError(
-            "cluster: who gives up, or is turned away, is not known where replicas are looked at yet: use the router "
-            "round-robin or random, or leave admission and patience_s out"
+            "cluster: whom a policy turns away while its replica is busy is not known where replicas are looked at or "
+            "clients wait for answers: use the router round-robin or random and arrivals that come by themselves, or "
+            "leave the policy's max_queue_size and timeouts out"
+        )
+    if cluster.router.counts == "kv_use" and any(system.memory is None for system in cluster.systems):
+        raise ConfigError(
+            "cluster: the router least-kv-use looks at memory, and a replica has no limit of it: give memory to all of "
+            "them, or take another router"
         )
     for system in cluster.distinct:
         workload = fitted(workload, system)
@@ -151,48 +168,108 @@ def _apart(
         rows = np.flatnonzero(replica == number)
         if len(rows):
             mine = part_of(workload, {name: column[rows] for name, column in workload.columns.items()})
-            requests = _requests(bound, mine, arrival[rows])
-            leaps = _run(bound, mine, requests, Columns(requests.arrival), longest_leap)
+            requests = requests_of(bound, mine, arrival[rows])
+            leaps = run(bound, mine, requests, Columns(requests.arrival), longest_leap)
             yield Served(number, rows, requests, leaps, 0)
 
 
-def _together(
-    cluster: Cluster,
-    bounds: Sequence[Bound],
-    workload: Workload,
-    arrival: Column,
-    chooser: Chooser,
-    seed: int,
-    longest_leap: int,
-) -> Dispatcher:
-    """Replicas on one clock, and a router that looks at them."""
-    env, signals = simpy.Environment(initial_time=0), Signals(len(bounds))
-    expected: list[int] = expected_tokens(workload.columns).tolist()
-    planned = {id(bound.system): _requests(bound, workload, arrival) for bound in bounds}
-    lives = Counter[int]()
+class _Together:
+    """Replicas on one clock, and a router that looks at them or whose clients wait for answers.
 
-    def start(number: int, begin: int) -> Replica:
-        bound = _reborn(bounds[number], lives[number])
-        lives[number] += 1
-        requests = planned[id(bound.system)]
-        return _replica(env, number, signals, bound, workload, requests, expected, longest_leap, begin)
+    Attributes:
+        ids: by row of ``workload``, its place in the order of coming.
+    """
 
-    age = bounds[0].grid.ticks(cluster.router.signal_age_s)
-    if cluster.autoscaling:
-        signals.ready = range(cluster.autoscaling.min_replicas)
-    dispatcher = Dispatcher(env, start, signals, chooser, age, _control(cluster, bounds[0].grid, seed))
-    dispatcher.run(arrival.tolist())
-    return dispatcher
+    def __init__(
+        self, cluster: Cluster, bounds: Sequence[Bound], workload: Workload, arrival: Column, longest_leap: int
+    ) -> None:
+        self._cluster, self._bounds, self._workload, self._longest_leap = cluster, bounds, workload, longest_leap
+        self._arrival, self._clock, self._signals = arrival, Clock(), Signals(len(bounds))
+        distinct = {id(bound.system): bound for bound in bounds}
+        self._planned = {key: requests_of(bound, workload, arrival) for key, bound in distinct.items()}
+        self._expected = expected_tokens(workload.columns).tolist() if cluster.router.counts == "tokens" else None
+        self._lives = Counter[int]()
+        self._asked = Requests(arrival, workload.prompt_tokens, workload.output_tokens)
+        self._callers: Callers | None = None
+        if workload.waits:
+            source = source_of(workload, bounds[0].grid, self._asked)
+            self._callers = Callers(source, len(workload), self._signals)
+
+    def dispatched(self, chooser: Chooser, seed: int) -> Dispatcher:
+        """Run until every request has been answered."""
+        cluster, grid = self._cluster, self._bounds[0].grid
+        if cluster.autoscaling:
+            self._signals.ready = range(cluster.autoscaling.min_replicas)
+        age = grid.ticks(cluster.router.signal_age_s)
+        control = _control(cluster, grid, seed, self._callers)
+        dispatcher = Dispatcher(self._clock, self._start, self._signals, chooser, age, control)
+        if self._callers is None:
+            dispatcher.run(self._arrival.tolist())
+        else:
+            dispatcher.serve(self._callers)
+        return dispatcher
+
+    @property
+    def ids(self) -> Column:
+        """int64 ``(requests,)``: by row, its place in the order of coming."""
+        return np.arange(len(self._workload)) if self._callers is None else np.array(self._callers.ids, np.int64)
+
+    @property
+    def realised(self) -> tuple[Workload, Column]:
+        """What came, in order, and when."""
+        if self._callers is None:
+            return self._workload, self._arrival
+        arrival = np.array(self._asked.arrival[:-1], np.int64)
+        rows = np.argsort(self.ids) if self._workload.sessions else None
+        return self._workload.realised(self._bounds[0].grid.seconds(arrival), rows), arrival
+
+    def _start(self, serial: int, number: int, begin: int) -> Replica:
+        """A fresh replica, empty at ``begin``."""
+        bound = _reborn(self._bounds[number], self._lives[number])
+        self._lives[number] += 1
+        inbox = Inbox(self._planned[id(bound.system)])
+        cost: Timing = bound.cost if bound.spread is None else RedrawnCost(bound.cost, bound.spread, bound.seed)
+        hash_tokens = self._workload.meta["hash_block_tokens"]
+        engine = core(bound.system, inbox, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)
+        signals, terms = self._signals, self._terms(bound)
+        return Replica(self._clock, serial, number, signals, engine, inbox, cost, terms, begin)
+
+    def _terms(self, bound: Bound) -> Terms:
+        ticks, over, callers = bound.grid.ticks, bound.system.overheads, self._callers
+        return Terms(
+            delays_of(bound),
+            there=ticks(over.request_path_s),
+            back=ticks(over.response_path_s),
+            with_batch=getattr(bound.system.policy, "release", "request") == "batch",
+            expected=self._expected,
+            longest_leap=self._longest_leap,
+            fails=self._cluster.failures is not None,
+            limits=limits_of(bound) if _has_door(bound.system, self._workload) else None,
+            hear=callers.hear if callers else None,
+            shows_use=self._cluster.router.counts == "kv_use",
+        )
 
 
-def _served(dispatcher: Dispatcher) -> Iterator[Served]:
+def _has_door(system: System, workload: Workload) -> bool:
+    """Whether it matters at which instant somebody is turned away or gives up. Raises ConfigError."""
+    refuses_waiting = workload.waits and is_paged(system)
+    has = system.admission is not None or "patience_s" in workload.extra or refuses_waiting
+    if has and isinstance(system.order, Vtc):
+        raise ConfigError(
+            'cluster: the order "vtc" counts what has been served at the instant of each arrival, which is not known '
+            "where others are turned away, give up or wait for answers: use another order"
+        )
+    return has
+
+
+def _served(dispatcher: Dispatcher, ids: Column) -> Iterator[Served]:
     """Of all replicas that were sent anything."""
     lives = Counter[int]()
     for replica, _ in dispatcher.lives:
         life, lives[replica.number] = lives[replica.number], lives[replica.number] + 1
-        replica.requests.count = len(replica.rows)
-        if replica.rows:
-            rows = np.array(replica.rows, np.int64)
+        rows = ids[replica.requests.rows]
+        replica.requests.count = len(rows)
+        if len(rows):
             yield Served(replica.number, rows, replica.requests, replica.leaps, life)
 
 
@@ -214,7 +291,7 @@ def _reborn(bound: Bound, life: int) -> Bound:
     return bound._replace(seed=seed)
 
 
-def _control(cluster: Cluster, grid: Grid, seed: int) -> Control | None:
+def _control(cluster: Cluster, grid: Grid, seed: int, callers: Callers | None) -> Control | None:
     """What changes the fleet."""
     replicas, failures, rule = len(cluster.systems), cluster.failures, cluster.autoscaling
     if rule is not None:
@@ -223,42 +300,7 @@ def _control(cluster: Cluster, grid: Grid, seed: int) -> Control | None:
         return None
     seeds = (np.random.SeedSequence(seed, spawn_key=(_OUTAGES, number)) for number in range(replicas))
     rngs = map(np.random.default_rng, seeds)
-    return Breakdowns([failures.spans(number, grid, rng) for number, rng in enumerate(rngs)], failures.then)
-
-
-def _replica(
-    env: simpy.Environment,
-    number: int,
-    signals: Signals,
-    bound: Bound,
-    workload: Workload,
-    planned: Requests,
-    expected: Sequence[int],
-    longest_leap: int,
-    begin: int,
-) -> Replica:
-    inbox = Inbox(planned)
-    cost: Timing = bound.cost if bound.spread is None else RedrawnCost(bound.cost, bound.spread, bound.seed)
-    hash_tokens = workload.meta["hash_block_tokens"]
-    engine = core(bound.system, inbox, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)
-    there = bound.grid.ticks(bound.system.overheads.request_path_s)
-    with_batch = getattr(bound.system.policy, "release", "request") == "batch"
-    return Replica(
-        env, number, signals, engine, inbox, with_batch, cost, _delays(bound), there, expected, longest_leap, begin
-    )
-
-
-def _delays(bound: Bound) -> Delays:
-    ticks, over = bound.grid.ticks, bound.system.overheads
-    return Delays(
-        handover=ticks(over.handover_s),
-        handover_per_request=ticks(over.handover_per_request_s),
-        timer_late=ticks(over.timer_late_s),
-        response_per_row=ticks(over.response_per_row_s),
-        wake=_lag(over.wake_s, bound.grid),
-        start=_lag(over.start_s, bound.grid),
-        move=_move(bound),
-    )
+    return Breakdowns([failures.spans(number, grid, rng) for number, rng in enumerate(rngs)], failures.then, callers)
 
 
 def _provenance(cluster: Cluster, about: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Tries:
 
     Attributes:
         columns: by name, int64 ``(tries,)``: ``arrival, scheduled, first_token, finished`` as the replica has them;
-            ``end``, when it left there; ``replica``; ``completed``; ``began`` and ``emitted``, whether it was scheduled
+            ``end``, when it left there; ``replica``; ``outcome``; ``began`` and ``emitted``, whether it was scheduled
             there and whether a token left; ``prompt``, what was computed.
         starts: int64 ``(requests,)``: where the tries of each request begin.
     """
@@ -72,7 +72,7 @@ def _columns(share: Share) -> dict[str, Column]:
         **{name: getattr(result, name) for name in ("arrival", "scheduled", "first_token", "finished")},
         "end": end,
         "replica": np.full(len(share.rows), share.replica),
-        "completed": completed.astype(np.int64),
+        "outcome": np.zeros(len(share.rows), np.int64) if result.fates is None else result.fates.outcome,
         "began": (completed | (result.scheduled < end)).astype(np.int64),
         "emitted": (completed | (result.first_token - result.first_delivery < end)).astype(np.int64),
         "prompt": result.workload.prompt_tokens,

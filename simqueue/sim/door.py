@@ -24,7 +24,8 @@ class Door:
     """Stands between a source and an engine, and is caught up with when the engine is free.
 
     Whatever happened since the last time happens in its order, each at its own instant; at one instant requests come
-    first, in order of id, then clients give up, then answers are heard, and then whatever those cause. Nobody is
+    first, in order of id, then the policy turns some away, then clients give up, then answers are heard, and then
+    whatever those cause. Nobody is
     admitted between two decisions, so that everybody meets the queue as it was at that instant.
 
     Whoever has waited ``requests.patience`` ticks for the first token gives up at that instant, unless the step that is
@@ -52,7 +53,7 @@ class Door:
     @property
     def next(self) -> int:
         """When something happens here next, if nobody is answered before."""
-        return min(self._source.next, self.expires)
+        return min(self._source.next, self._engine.looks, self.expires)
 
     def catch_up(self, now: int, left: Iterable[tuple[int, int]] = (), back: int = 0) -> int:
         """All up to and including ``now`` has happened; called between two pieces of work.
@@ -69,22 +70,43 @@ class Door:
         for request in self._left:
             self._source.hear(request, now + back)
         self._left = []
+        self._open_or_close()
+        return self._ended
+
+    def decided(self) -> None:
+        """Whom the policy has turned away in a decision hears of it."""
+        self._tell_refused()
+        self._open_or_close()
+
+    def _tell_refused(self) -> None:
+        refused, finished = self._engine.refused, self._requests.finished
+        if refused:
+            for at, request in sorted((finished[i], i) for i in refused):
+                self._source.hear(request, at)
+            refused.clear()
+
+    def _open_or_close(self) -> None:
         engine = self._engine
         engine.submit(engine.arrived)
         if self._loops and self._source.next == NEVER:
             engine.close()
-        return self._ended
 
     def _happens(self, until: int, now: int) -> None:
-        source = self._source
+        source, engine = self._source, self._engine
         while True:
-            comes, gives_up = source.next, self.expires
-            if comes <= until and comes <= gives_up:
+            comes, looks, gives_up = source.next, engine.looks, self.expires
+            if comes <= min(until, looks, gives_up):
                 self._come(comes)
+            elif looks <= min(until, gives_up):
+                self._look(looks)
             elif gives_up <= until:
                 self._give_up(*heappop(self._expiring), now)
             else:
                 return
+
+    def _look(self, at: int) -> None:
+        self._engine.look(at)
+        self._tell_refused()
 
     def _come(self, at: int) -> None:
         engine, patience = self._engine, self._patience
@@ -98,6 +120,7 @@ class Door:
                 self._source.hear(request, at)
             elif patience is not None and patience[request] != NEVER:
                 heappush(self._expiring, (at + patience[request], request))
+        self._look(at)
 
     def _is_full(self, at: int) -> bool:
         queue, ttft = self._limits

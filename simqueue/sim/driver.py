@@ -54,7 +54,7 @@ def drive(
     leaps = Leaps()
     env = simpy.Environment(initial_time=0)
     # Who is turned away asks again before others who are there already have come.
-    asks_again = isinstance(engine, PagedEngine) and not isinstance(source, Columns)
+    asks_again = engine.turns_away and not isinstance(source, Columns)
     at_door = asks_again or limits != _NO_LIMITS or requests.patience is not None
     door = Door(engine, requests, source, limits) if at_door else None
     env.process(_replica(env, engine, requests, source, door, cost, delays, leaps, longest_leap))
@@ -98,6 +98,9 @@ def _replica(
                 door.catch_up(now)
                 next_arrival = door.next
         work = plan(now)
+        if door is not None and engine.refused:
+            door.decided()
+            next_arrival = door.next
         if isinstance(work, Wait):
             if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
@@ -127,7 +130,8 @@ def _replica(
             if steps > 1 and first < limit:
                 # Everybody has one more token in the cache, and the new rows decode too.
                 deepest = longest + 1 if longest >= work.widest else work.widest
-                after, tokens = rows + prefill_rows, context + rows + work.new_tokens
+                after = rows + prefill_rows
+                tokens = context + rows + work.new_tokens + work.prefill_context
                 if work.path:
                     path = [now + first, *(now + first + t for t in path_of(cost, after, tokens, deepest, steps - 1))]
                     total = path[-1] - now
@@ -147,7 +151,7 @@ def _replica(
         row = (now, done, first, total, work.admitted, rows, context, longest)
         if work.paused:
             leaps.add_pause()
-        if prefill_rows == work.admitted:
+        if prefill_rows == work.admitted and not work.prefill_context:
             add(row)
         else:
             leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from simqueue import metrics
 from simqueue.checks import at_least
-from simqueue.cost.base import UNLIMITED, StepCost, Timing
-from simqueue.cost.noise import NoisyCost, NoNoise, Spread
+from simqueue.cost.base import UNLIMITED, Timing
+from simqueue.cost.noise import NoisyCost, NoNoise
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError, ProfileError
 from simqueue.fates import Fates
-from simqueue.lag import Lag, on_grid
 from simqueue.provenance import provenance
-from simqueue.record import NEVER, Column, Leaps, Outcome, Requests, settle
-from simqueue.replica import block_bytes, check_order, core, is_paged, longest_context
+from simqueue.record import Column, Leaps, Outcome, Requests, settle
+from simqueue.replica import check_order, core, is_paged, longest_context, may_turn_away, memory_remedy, turns_away
 from simqueue.result import Result
-from simqueue.sim.door import Limits
-from simqueue.sim.driver import Delays, drive
+from simqueue.sim.driver import drive
+from simqueue.sim.given import Bound, delays_of, expect, fits, later, limits_of, requests_of, source_of
 from simqueue.sim.steps import Durations, spread_of, with_prefill
-from simqueue.source import Columns, Sessions, Source, Users
+from simqueue.source import Columns, Sessions, Source
 from simqueue.system import System
-from simqueue.units import INT64_MAX, Grid, grid_for
+from simqueue.units import grid_for
 from simqueue.workload import Workload
-from simqueue.workload.conversations import following
 
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
 _NOISE = 1 << 16
 # So many requests tell the saturation throughput to about half a percent.
 _SATURATING = 20_000
-
-
-class Bound(NamedTuple):
-    """A system on a time grid."""
-
-    system: System
-    grid: Grid
-    cost: StepCost
-    spread: Spread | None
-    seed: np.random.SeedSequence
 
 
 def simulate(
@@ -73,10 +59,12 @@ def simulate(
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
     bound = bind(system, workload, seed)
     arrival = bound.grid.column(workload.arrival_s)
-    with _fits(bound.grid):
-        requests = _requests(bound, workload, arrival)
-        source = _source(bound, workload, requests)
-        leaps = _run(bound, workload, requests, source, longest_leap)
+    with fits(bound.grid):
+        requests = requests_of(bound, workload, arrival)
+        ticks, over = bound.grid.ticks, system.overheads
+        paths = ticks(over.request_path_s), ticks(over.response_path_s)
+        source = source_of(workload, bound.grid, requests, *paths)
+        leaps = run(bound, workload, requests, source, longest_leap)
         if workload.waits:
             arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
             rows = source.rows if isinstance(source, Sessions) else None
@@ -138,14 +126,14 @@ def gathered(
 
 def _fates(system: System, requests: Requests, warmup: int) -> Fates | None:
     """Where something else can happen to requests than that they are answered. Raises ConfigError if nobody was."""
-    if not is_paged(system) and system.admission is None and requests.patience is None:
+    if not may_turn_away(system) and requests.patience is None:
         return None
     fates = Fates.of(requests)
     if fates.completed[warmup:].any():
         return fates
     met = {name: count for name, count in fates.counts(warmup).items() if count}
-    if system.admission is None and met.keys() == {"rejected"}:
-        raise ConfigError(f"memory: none of {met['rejected']} requests ever fits it: give more blocks")
+    if is_paged(system) and system.admission is None and met.keys() == {"rejected"}:
+        raise ConfigError(f"memory: none of {met['rejected']} requests ever fits it: {memory_remedy(system, requests)}")
     listed = ", ".join(f"{count} {name}" for name, count in met.items())
     raise ConfigError(f"no request was answered ({listed}), so there are no figures: lower the load or the warm-up")
 
@@ -169,12 +157,13 @@ def saturation_rps(workload: Workload, system: System) -> float:
 
 
 def _saturate(workload: Workload, system: System) -> float:
-    quiet = msgspec.structs.replace(system, noise=NoNoise(), admission=None)
+    policy = system.policy.lenient if turns_away(system.policy) else system.policy  # type: ignore[attr-defined]
+    quiet = msgspec.structs.replace(system, policy=policy, noise=NoNoise(), admission=None)
     bound = bind(quiet, workload, 0)
-    with _fits(bound.grid):
-        requests = _requests(bound, workload, np.zeros(len(workload), np.int64))
+    with fits(bound.grid):
+        requests = requests_of(bound, workload, np.zeros(len(workload), np.int64))
         requests.patience = None
-        leaps = _run(bound, workload, requests, Columns(requests.arrival), UNLIMITED)
+        leaps = run(bound, workload, requests, Columns(requests.arrival), UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
     served = np.ones(len(finished), bool)
     served[list(requests.outcome)] = False
@@ -198,7 +187,7 @@ def bind(system: System, workload: Workload, seed: int) -> Bound:
         )
     spread = spread_of(system.cost, system.noise)
     noise_seed = np.random.SeedSequence(seed, spawn_key=(_NOISE, 0))
-    with _fits(grid):
+    with fits(grid):
         return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
 
 
@@ -210,70 +199,13 @@ def _last_arrival_s(workload: Workload) -> float:
     return float(workload.arrival_s[-1])
 
 
-def _requests(bound: Bound, workload: Workload, arrival: Column) -> Requests:
-    extra = workload.extra
-    return Requests(
-        _later(arrival, bound.grid.ticks(bound.system.overheads.request_path_s)),
-        workload.prompt_tokens,
-        workload.output_tokens,
-        _tokens(extra.get("max_output_tokens")),
-        _tokens(extra.get("predicted_output_tokens")),
-        _hashes(bound, extra),
-        _traits(bound, extra),
-        _patience(bound, extra),
-        adopted=workload.meta["adopted"],
-    )
-
-
-def _source(bound: Bound, workload: Workload, requests: Requests) -> Source:
-    """Where arrivals depend on answers it fills in ``requests.arrival``; sessions put all columns in their order."""
-    if not workload.waits:
-        return Columns(requests.arrival)
-    ticks, over, extra = bound.grid.ticks, bound.system.overheads, workload.extra
-    think: list[int] = bound.grid.column(extra["think_s"]).tolist()
-    paths = ticks(over.request_path_s), ticks(over.response_path_s)
-    if workload.closed_loop:
-        return Users(requests.arrival, think, workload.meta["users"], *paths)
-    return Sessions(requests, following(extra["session"], extra["turn"]).tolist(), think, *paths)
-
-
-def _run(bound: Bound, workload: Workload, requests: Requests, source: Source, longest_leap: int) -> Leaps:
-    ticks, over = bound.grid.ticks, bound.system.overheads
+def run(bound: Bound, workload: Workload, requests: Requests, source: Source, longest_leap: int) -> Leaps:
+    """Drive one replica until every request of ``source`` has finished; fills in ``requests``."""
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     hash_tokens = workload.meta["hash_block_tokens"]
     engine = core(bound.system, requests, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)
-    delays = Delays(
-        handover=ticks(over.handover_s),
-        handover_per_request=ticks(over.handover_per_request_s),
-        timer_late=ticks(over.timer_late_s),
-        response_per_row=ticks(over.response_per_row_s),
-        wake=_lag(over.wake_s, bound.grid),
-        start=_lag(over.start_s, bound.grid),
-        move=_move(bound),
-    )
-    return drive(engine, requests, source, cost, delays, limits=_limits(bound), longest_leap=longest_leap)
-
-
-def _limits(bound: Bound) -> Limits:
-    admission, ticks = bound.system.admission, bound.grid.ticks
-    if admission is None:
-        return Limits()
-    longest_s = admission.max_predicted_ttft_s
-    return Limits(admission.max_queue, None if longest_s is None else ticks(longest_s))
-
-
-def _move(bound: Bound) -> int:
-    """Ticks that a block takes to the host or back."""
-    memory = bound.system.memory
-    if getattr(bound.system.policy, "preemption", "recompute") != "swap" or memory is None:
-        return 0
-    if memory.swap_gib_per_s is None:
-        raise ConfigError("memory: the policy swaps, and swap_gib_per_s is missing: give the bandwidth to the host")
-    return bound.grid.ticks(block_bytes(bound.system) / (memory.swap_gib_per_s * 2**30))
-
-
-def _lag(lag: Lag, grid: Grid) -> Callable[[int], int] | None:
-    return on_grid(lag, grid) if lag else None
+    delays, limits = delays_of(bound), limits_of(bound)
+    return drive(engine, requests, source, cost, delays, limits=limits, longest_leap=longest_leap)
 
 
 def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column, outcome: Mapping[int, Outcome]) -> Column:
@@ -287,61 +219,7 @@ def _there(bound: Bound, leaps: Mapping[str, Column], ends: Column, outcome: Map
         late += per_row * (leaps["rows"] + leaps["prefill_rows"])[leap]
     for request, fate in outcome.items():
         late[request] = 0 if fate == "abandoned" else delivery
-    return _later(ends, late)
-
-
-@contextmanager
-def _fits(grid: Grid) -> Iterator[None]:
-    """Refuse a run that leaves 64-bit time. Raises ConfigError."""
-    try:
-        yield
-    except OverflowError:
-        raise ConfigError(
-            f"the run lasts longer than the {grid.horizon_s:.3g} s that 64-bit time holds on the grid of this cost: "
-            "use fewer requests, or smaller costs and overheads"
-        ) from None
-
-
-def _later(column: Column, ticks: int | Column) -> Column:
-    """NumPy wraps around without a word; raises OverflowError in its place."""
-    if int(column.max()) + int(np.max(ticks)) > INT64_MAX:
-        raise OverflowError
-    return column + ticks
-
-
-def _hashes(bound: Bound, extra: Mapping[str, Any]) -> list[list[int]] | None:
-    """Numbers of blocks, where somebody looks at them."""
-    if bound.system.memory is None or not bound.system.memory.prefix_caching:
-        return None
-    if "hash_ids" not in extra:
-        raise ConfigError(
-            "memory: prefix_caching = true, but the workload has no hash_ids, which say what prompts share: take "
-            "sessions or a trace that has them, or leave prefix_caching out"
-        )
-    return [[int(number) for number in ids.split()] for ids in extra["hash_ids"].tolist()]
-
-
-def _patience(bound: Bound, extra: Mapping[str, Any]) -> list[int] | None:
-    """Counted at the queue: nobody is seen to give up before the request is there."""
-    if "patience_s" not in extra:
-        return None
-    endless = extra["patience_s"] >= bound.grid.horizon_s
-    ticks = bound.grid.column(np.where(endless, 0, extra["patience_s"]))
-    left = np.maximum(0, ticks - bound.grid.ticks(bound.system.overheads.request_path_s))
-    return [NEVER if never else at for never, at in zip(endless.tolist(), left.tolist(), strict=True)]
-
-
-def _traits(bound: Bound, extra: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    traits: dict[str, Sequence[Any]] = {name: extra[name].tolist() for name in ("priority", "client") if name in extra}
-    if "ttft_slo_s" in extra:
-        endless = np.isinf(extra["ttft_slo_s"])
-        ticks = bound.grid.column(np.where(endless, 0, extra["ttft_slo_s"]))
-        traits["ttft_slo"] = np.where(endless, INT64_MAX, ticks).tolist()
-    return traits
-
-
-def _tokens(column: NDArray[np.int64] | None) -> Sequence[int] | None:
-    return None if column is None else column.tolist()
+    return later(ends, late)
 
 
 def check(system: System) -> None:
@@ -366,7 +244,14 @@ def check(system: System) -> None:
 
 
 def fitted(workload: Workload, system: System) -> Workload:
-    """The workload cut to the model's context by its own rule. Raises WorkloadError if that refuses."""
+    """The workload cut to the model's context by its own rule.
+
+    Raises:
+        ConfigError: one of them is something else.
+        WorkloadError: the rule refuses.
+    """
+    expect(workload, Workload)
+    expect(system, System)
     limit = longest_context(system)
     if limit is None:
         return workload

@@ -83,7 +83,7 @@ def expand(leaps: Mapping[str, Column], cost: StepCost, spread: Spread | None, s
     skip = prefills.astype(np.int64)
     rows, longest = leaps["rows"], leaps["longest"]
     after = rows + np.where(prefills, leaps["prefill_rows"], 0)
-    context = leaps["context"] + np.where(prefills, rows + leaps["new_tokens"], 0)
+    context = leaps["context"] + np.where(prefills, rows + leaps["new_tokens"] + leaps["prefill_context"], 0)
     longest = np.where(prefills, np.maximum(longest + 1, leaps["widest"]), longest)
     age = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     rows_now = np.repeat(after, count)

@@ -109,9 +109,9 @@ def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
 
 
 @cache
-def hashed(cost: str) -> Workload:
+def hashed(cost: str, requests: int = REQUESTS) -> Workload:
     """The workload of the last case, with units of 16 tokens of four conversations."""
-    made = workload(len(CASES) - 1, cost)
+    made = workload(len(CASES) - 1, cost, requests)
     units = (made.prompt_tokens + made.output_tokens - 1) // 16
     ids = [" ".join(str(1000 * (i % 4) + k) for k in range(n)) for i, n in enumerate(units.tolist())]
     return Workload.of({**made.columns, "hash_ids": np.array(ids, object)}, {**made.meta, "hash_block_tokens": 16})

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simqueue import Affine, Continuous, NoBatching, System, Workload
+from simqueue import Affine, Continuous, Memory, NoBatching, System, Workload
 from simqueue.cluster.choices import PowerOfChoices
 from simqueue.cluster.cluster import ROUTERS, Cluster
 from simqueue.cluster.fleet import Asked, Router, expected_tokens
+from simqueue.cluster.least_kv_use import LeastKvUse
 from simqueue.cluster.least_requests import LeastRequests
 from simqueue.cluster.least_tokens import LeastTokens
 from simqueue.cluster.prefix_affinity import PrefixAffinity
@@ -23,8 +24,10 @@ from simqueue.cluster.session_affinity import SessionAffinity
 from simqueue.cluster.shortest_queue import ShortestQueue
 from simqueue.cluster.simulate import simulate_cluster
 from simqueue.errors import ConfigError
+from simqueue.policy import Vllm
 
 SYSTEM = System(policy=Continuous(4), cost=Affine(base_s=1.0))
+PAGED = System(policy=Vllm(max_num_seqs=4), cost=Affine(base_s=1.0), memory=Memory(num_blocks=100))
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Still:
     outstanding: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     tokens: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     queue: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    kv_use: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
 
 
 def chosen(router: Router, view: Still, count: int, **columns: Any) -> list[int]:
@@ -48,7 +52,13 @@ def test_round_robin_passes_over_who_is_not_ready() -> None:
 
 
 @pytest.mark.parametrize(
-    ("router", "signal"), [(LeastRequests(), "outstanding"), (LeastTokens(), "tokens"), (ShortestQueue(), "queue")]
+    ("router", "signal"),
+    [
+        (LeastRequests(), "outstanding"),
+        (LeastTokens(), "tokens"),
+        (ShortestQueue(), "queue"),
+        (LeastKvUse(), "kv_use"),
+    ],
 )
 def test_the_least_is_chosen_and_equals_take_turns(router: Router, signal: str) -> None:
     assert chosen(router, Still(**{signal: [5, 3, 4, 0]}), 3) == [1, 1, 1]
@@ -124,7 +134,8 @@ def test_no_router_sees_how_long_answers_will_be(router: Router) -> None:
     replicas = []
     for outputs in (np.arange(1, count + 1), np.full(count, 3)):
         workload = Workload.from_columns(np.arange(count) / 100, np.arange(count) % 9 + 1, outputs, **known)
-        replicas.append(simulate_cluster(workload, Cluster.of(3, SYSTEM, router), seed=4).replica.tolist())
+        system = PAGED if router.counts == "kv_use" else SYSTEM
+        replicas.append(simulate_cluster(workload, Cluster.of(3, system, router), seed=4).replica.tolist())
     assert replicas[0] == replicas[1]
 
 

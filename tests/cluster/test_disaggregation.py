@@ -25,6 +25,7 @@ from simqueue.cluster.least_tokens import LeastTokens
 from simqueue.cluster.shortest_queue import ShortestQueue
 from simqueue.cluster.transfer import Transfer, served_in_turn
 from simqueue.errors import ConfigError
+from simqueue.order import Edf
 from simqueue.policy import Continuous, FastServe, NoBatching, Orca, Sarathi, Sglang, Srpt, TensorrtLlm, Vllm
 
 PS = 1e-12
@@ -121,7 +122,7 @@ def pools(decoder: Any, blocks: int | None, replicas: int) -> Disaggregation:
 
 def check_laws(result: DisaggregatedResult) -> None:
     """Each token once, nobody before its cache is there, and the times add up."""
-    outputs, done = result.workload.output_tokens, result.completed
+    outputs, done = result.workload.output_tokens, result.outcome == 0
     assert (result.response == result.queueing + result.service).all()
     assert (result.arrival <= result.scheduled).all()
     assert (result.scheduled < result.first_token)[done].all()
@@ -147,7 +148,7 @@ def test_leaping_is_stepping(made: Made, decoder: Any, blocks: int | None, repli
     system = pools(decoder, blocks, replicas)
     leaps = simulate_disaggregated(made.workload, system, seed=seed)
     steps = simulate_disaggregated(made.workload, system, seed=seed, longest_leap=1)
-    for name in ("scheduled", "first_token", "handed_over", "resumed", "finished", "completed"):
+    for name in ("scheduled", "first_token", "handed_over", "resumed", "finished", "outcome"):
         assert getattr(leaps, name).tolist() == getattr(steps, name).tolist(), name
     check_laws(leaps)
     assert leaps.summary() == steps.summary()
@@ -162,7 +163,7 @@ def test_who_is_preempted_computes_the_prompt_anew_where_it_decodes() -> None:
     again = sum(int(fate.recomputed_tokens.sum()) for fate in fates if fate)
     assert preemptions > 0
     assert again >= 9 * preemptions
-    assert result.completed.all()
+    assert (result.outcome == 0).all()
     summary = result.summary()
     assert (summary["preemptions"], summary["recomputed_tokens"]) == (preemptions, again)
 
@@ -195,9 +196,10 @@ def test_prompts_that_fit_no_memory_are_rejected_and_never_decoded() -> None:
     prefill = Cluster.of(1, small, ShortestQueue())
     decode = Cluster.of(1, System(Vllm(64, 4), DECODE), ShortestQueue())
     result = simulate_disaggregated(made.workload, Disaggregation(prefill, decode, LINK))
-    assert result.completed.tolist() == [True, False, True]
+    assert result.requests()["outcome"].tolist() == ["completed", "rejected", "completed"]
     assert result.rows.tolist() == [0]
-    assert result.summary()["outcomes"] == {"completed": 2, "not completed": 1}
+    outcomes = result.summary()["outcomes"]
+    assert {name: count for name, count in outcomes.items() if count} == {"completed": 2, "rejected": 1}
     assert result.summary()["itl_s"]["mean"] == pytest.approx((result.finished[0] - result.first_token[0]) / 2 * PS)
 
 
@@ -220,7 +222,7 @@ def test_the_narrowest_part_is_the_saturation() -> None:
     assert by_part["prefill"] == pytest.approx(2 / (1403 * PS), rel=1e-3)
     assert by_part["transfer"] == pytest.approx(2 / (3000 * PS))
     assert by_part["decode"] == pytest.approx(8 / (4 * (300 + 8 * 61 + 2 * 8 * 11.5) * PS), rel=0.02)
-    assert result.saturation_rps == min(by_part.values())
+    assert result.saturation_rps() == min(by_part.values())
     assert not result.unstable
 
 
@@ -309,6 +311,27 @@ def test_what_cannot_be_apart_is_refused() -> None:
     batches = Cluster.of(1, System(Sglang(8), DECODE), ShortestQueue())
     with pytest.raises(ConfigError, match="cannot let them decode at once"):
         Disaggregation(one, batches, LINK)
-    silent = Disaggregation(one, one, Transfer(gib_per_s=1.0))
+    due = Cluster.of(1, System(Vllm(64, 4), DECODE, order=Edf()), ShortestQueue())
+    with pytest.raises(ConfigError, match="decode: its order edf goes by when first tokens are due"):
+        Disaggregation(one, due, LINK)
+    memory = Memory(num_blocks=8, kv_bytes_per_token=1.0)
+    sizes = Cluster((one.systems[0], System(Vllm(64, 4), DECODE, memory=memory)))
     with pytest.raises(ConfigError, match="give kv_bytes_per_token"):
-        simulate_disaggregated(Made([0], [1], [2]).workload, silent)
+        Disaggregation(sizes, one, Transfer(gib_per_s=1.0))
+    other = System(Vllm(64, 4), DECODE, memory=Memory(num_blocks=8, kv_bytes_per_token=2.0))
+    with pytest.raises(ConfigError, match="let all serve the same model"):
+        Disaggregation(Cluster((sizes.systems[1], other)), one, Transfer(gib_per_s=1.0))
+
+
+def test_goodput_is_told_where_requests_have_limits() -> None:
+    made = Made([0, 10_000], [4, 4], [3, 3])
+    columns = {**made.workload.columns, "ttft_slo_s": np.array([1e-6, 1.0]), "tpot_slo_s": np.array([np.inf, np.inf])}
+    one = Cluster.of(1, System(Vllm(64, 4), DECODE), ShortestQueue())
+    prefill = Cluster.of(1, System(NoBatching(), PREFILL), ShortestQueue())
+    tight = {**columns, "ttft_slo_s": np.array([1e-12, 1.0])}
+    rates = [
+        simulate_disaggregated(Workload.of(each, {}), Disaggregation(prefill, one, LINK)).summary()
+        for each in (columns, tight)
+    ]
+    assert rates[0]["goodput_rps"] == rates[0]["throughput_rps"]
+    assert rates[1]["goodput_rps"] == pytest.approx(rates[1]["throughput_rps"] / 2)
