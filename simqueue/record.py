@@ -8,8 +8,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from simqueue.units import INT64_MAX
 
 Column = NDArray[np.int64]
 Outcome = Literal["completed", "rejected", "abandoned", "cancelled", "failed"]
@@ -89,26 +92,45 @@ class Requests:
         return [column for column in brought if isinstance(column, list)]
 
 
+class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a request says of itself beside its prompt, for policies and orders to look at.
+
+    Attributes:
+        max_output: the most tokens that it asks for.
+        predicted_output: how many it is thought to get.
+        priority: the smaller the more urgent.
+        client: whose it is.
+        ttft_slo: ticks within which its first token is wanted.
+    """
+
+    max_output: int | None = None
+    predicted_output: int | None = None
+    priority: int = 0
+    client: str = ""
+    ttft_slo: int = INT64_MAX
+
+
+_NOTHING = Known()
+
+
 class OpenRequests(Requests):
     """Requests that are not known before they come, nor how many: a live run's."""
 
     def __init__(self) -> None:
         empty = np.zeros(0, np.int64)
-        super().__init__(empty, empty, empty)
+        self._known: dict[str, list[Any]] = {name: [] for name in Known.__struct_fields__}
+        traits = dict(self._known)
+        super().__init__(empty, empty, empty, traits.pop("max_output"), traits.pop("predicted_output"), traits=traits)
         self.count = -1
-        self.max_output: list[int | None] = []
-        self.predicted_output: list[int | None] = []
 
-    def append(
-        self, arrival: int, prompt: int, output: int, max_output: int | None, predicted_output: int | None
-    ) -> int:
+    def append(self, arrival: int, prompt: int, output: int, known: Known = _NOTHING) -> int:
         """One more has come; returns its id."""
         self.arrival[-1:] = [arrival, NEVER]
         self.prompt.append(prompt)
         self.output.append(output)
         self.finished.append(-1)
-        self.max_output.append(max_output)
-        self.predicted_output.append(predicted_output)
+        for name, column in self._known.items():
+            column.append(getattr(known, name))
         return len(self.prompt) - 1
 
 

@@ -36,7 +36,7 @@ def live(
     ] = None,
 ) -> None:
     """Run a scenario on a real model under the very policy that `simulate` simulates. Ctrl-C keeps what is finished."""
-    from simqueue.config import load
+    from simqueue.config import load, named
     from simqueue.errors import ConfigError
     from simqueue.live.interrupt import noted
     from simqueue.live.serve import RunError, serve
@@ -57,8 +57,9 @@ def live(
     if scenario.sweep is not None:
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep` and `validate`", err=True)
     run, system = scenario.run, scenario.system
-    workload = fitted(make_workload(scenario.workload, run.seed, scenario.path.parent), system)
-    executor = open_executor(scenario.live, system, run.seed)
+    with named(file):
+        workload = fitted(make_workload(scenario.workload, run.seed, scenario.path.parent), system)
+        executor = open_executor(scenario.live, system, run.seed)
     tell = _Teller(workload, run.warmup, out, as_json)
     with noted() as interrupt:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from simqueue.live.wire import Bye, Message, Submit, Unpacker, packed
+from simqueue.live.wire import Bye, Message, Quiet, Submit, Unpacker, packed
 
 _CHUNK = 1 << 18
 _LAST_WORDS_S = 2.0
@@ -20,6 +20,7 @@ class Connection:
     Attributes:
         asked: the requests that are not answered yet, by the client's own number.
         last: the client has sent its last request (or has gone).
+        answered: how many of its requests get nothing more.
         gone: it expects nothing any more: it said goodbye, or its end of the socket is closed.
     """
 
@@ -30,10 +31,17 @@ class Connection:
         self._out = bytearray()
         self.asked: dict[int, int] = {}
         self.last = self.gone = False
+        self.answered = 0
+        self._quiet = -1
 
     def fileno(self) -> int:
         """For `select`."""
         return self._socket.fileno()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing comes from the client before it hears of an answer."""
+        return self.last or self._quiet == self.answered
 
     @property
     def waiting(self) -> int:
@@ -57,6 +65,8 @@ class Connection:
         for message in messages:
             if isinstance(message, Submit):
                 self.last = self.last or message.last
+            elif isinstance(message, Quiet):
+                self._quiet = message.heard
             elif isinstance(message, Bye):
                 self.drop()
         return messages

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from simqueue.errors import SimqueueError
-from simqueue.live.clients import Account, Job, converse
+from simqueue.live.clients import Account, converse
+from simqueue.live.job import Job
 
 Where = Literal["process", "thread"]
 # Of the clients' process, and of nothing else: it finds what this one does, wherever that came from, and nothing that

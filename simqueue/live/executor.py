@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Executor(Protocol):
     """Owns the device. Called from one thread; decodes greedily.
 
     A request is on the device from `begin` to `end`. Every step, each request whose prompt is complete decodes one
-    token; it does not know how long its answer will be.
+    token, unless it is held (`Holding`); it does not know how long its answer will be.
     """
 
     @property
@@ -79,3 +79,15 @@ class Executor(Protocol):
     def describe(self) -> Mapping[str, str]:
         """What runs here, as in a profile's provenance: runner, model, weights, dtype, gpu, driver, cpu, python, torch,
         transformers, attention."""
+
+
+@runtime_checkable
+class Holding(Executor, Protocol):
+    """A device on which requests can be left out of steps."""
+
+    def hold(self, request: int, known: Tokens, *, on_host: bool) -> None:
+        """It decodes no more until `go_on`. What is computed of it stays: all that is ``known``, prompt and output so
+        far, but the last token; in its row, or ``on_host``, where it takes none."""
+
+    def go_on(self, request: int) -> None:
+        """It decodes again from the next step on, which has not begun (`Executor.ahead`)."""

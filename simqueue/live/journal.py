@@ -14,19 +14,24 @@ import msgspec
 
 from simqueue.plan import Wait, Work
 from simqueue.policy.base import BatchingPolicy
-from simqueue.record import OpenRequests, Requests
+from simqueue.record import Known, OpenRequests, Requests
 from simqueue.replica import Core, unlimited
 from simqueue.units import Grid
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A request came, in ticks and tokens."""
+    """A request came, in ticks and tokens, and what it says of itself."""
 
     arrival: int
     prompt: int
     output: int
-    max_output: int | None
-    predicted_output: int | None
+    known: Known
+
+
+class Rejected(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The one that has just come is turned away."""
+
+    request: int
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -58,7 +63,7 @@ class Completed(msgspec.Struct, frozen=True, tag=True, gc=False):
     ends: Sequence[int]
 
 
-Told = Submitted | Cancelled | Closed | Opened | Completed
+Told = Submitted | Rejected | Cancelled | Closed | Opened | Completed
 Entry = Told | Planned
 
 
@@ -100,8 +105,9 @@ def tell(engine: Core, requests: OpenRequests, entry: Told) -> None:
     """Make the call that an entry is the record of."""
     match entry:
         case Submitted():
-            lengths = (entry.prompt, entry.output, entry.max_output, entry.predicted_output)
-            engine.submit(requests.append(entry.arrival, *lengths) + 1)
+            engine.submit(requests.append(entry.arrival, entry.prompt, entry.output, entry.known) + 1)
+        case Rejected():
+            engine.refuse(entry.request)
         case Cancelled():
             engine.cancel(entry.request, entry.now)
         case Closed():

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.plan import Work
-from simqueue.record import Column, OpenRequests
+from simqueue.record import Column, OpenRequests, Outcome
 
-Outcome = Literal["completed", "cancelled", "failed"]
 LEAP_FIELDS = (
     *("start", "steps", "first", "total", "rows", "context", "longest"),
     *("prefill_rows", "new_tokens", "prefill_context", "widest", "paused"),
@@ -65,7 +63,7 @@ class Ledger:
         self.waited.append(waited)
         for age, (before, end) in enumerate(pairwise(ends)):
             everyone = rows + joining
-            context = work.context + rows + work.new_tokens + everyone * age
+            context = work.context + rows + work.new_tokens + work.prefill_context + everyone * age
             longest = max(work.longest + 1, work.widest) + age
             self._steps.append((before, 1, 0, end - before, everyone, context, longest, 0, 0, 0, 0, 0))
             self.waited.append(False)
@@ -78,7 +76,10 @@ class Ledger:
     def leaps(self) -> dict[str, Column]:
         """One leap a step, as `simqueue.result.Result` has them."""
         table = np.array(self._steps, np.int64).reshape(len(self._steps), len(LEAP_FIELDS))
-        return {name: table[:, i] for i, name in enumerate(LEAP_FIELDS)}
+        columns = {name: table[:, i] for i, name in enumerate(LEAP_FIELDS)}
+        if not columns["paused"].any():
+            del columns["paused"]
+        return columns
 
     def durations(self) -> Column:
         """Ticks of every step."""

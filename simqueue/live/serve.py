@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from simqueue.checks import at_least, one_of
 from simqueue.errors import ConfigError, SimqueueError, WorkloadError
+from simqueue.fates import OUTCOMES
 from simqueue.live.both_ends import BothEnds
-from simqueue.live.clients import Account, Job
+from simqueue.live.clients import Account
 from simqueue.live.connection import Connection
 from simqueue.live.crowd import Crowd, InProcess, InThread, Where
 from simqueue.live.executor import Executor, Tokens, now_ns
 from simqueue.live.interrupt import noted
+from simqueue.live.job import Job, job_of
 from simqueue.live.journal import Entry
-from simqueue.live.ledger import Outcome
 from simqueue.live.worker import GRID, Worker, with_batch
-from simqueue.order import Fcfs
 from simqueue.policy.base import BatchingPolicy
 from simqueue.provenance import provenance
 from simqueue.record import Requests
-from simqueue.replica import Core, core, is_paged
+from simqueue.replica import Core, check_order, core, is_paged, may_turn_away
 from simqueue.result import Result
 from simqueue.system import System
 from simqueue.workload import Workload
@@ -47,9 +47,10 @@ class Served:
     """One live run.
 
     Attributes:
-        result: the completed requests, as the simulator would give them. Further columns of its workload:
-            ``sent_late_s`` (after the intended arrival), ``received_s`` (by the worker, after the intended arrival).
-        outcomes: how many requests were completed, cancelled, failed; the rest never reached the server.
+        result: the requests that were completed, turned away or given up, as the simulator would give them. Further
+            columns of its workload: ``sent_late_s`` (after the intended arrival), ``received_s`` (by the worker, after
+            the intended arrival).
+        outcomes: how many requests met with each of `simqueue.record.Outcome`; the rest never reached the server.
         answers: the tokens that each request's client read, by row of the workload.
         failed: by row, why.
         journal: every call to the engine, for `simqueue.live.journal.replay`.
@@ -92,7 +93,8 @@ def serve(
 
     Args:
         workload: what arrives, each request at its intended instant, whatever the server does (open loop), or from
-            users who wait for their answers (closed loop).
+            users who wait for their answers (closed loop), or turns of sessions, whose prompts begin with what was said
+            and answered before.
         system: its policy is the one that runs; the rest is provenance.
         executor: owns the device; left as it was found.
         clients: in a process of their own, or in a thread beside the worker's.
@@ -109,7 +111,6 @@ def serve(
         RunError: the device cannot run it, and every client has heard of it; or the clients' process died. It has
             what was completed until then (at their step ends, where the clients' process could not say more).
     """
-    _refuse_sessions(workload)
     workload = workload.fit_context(executor.window, "error")
     _check(workload, system, executor, clients, warmup)
     if prompts is None:
@@ -118,25 +119,18 @@ def serve(
     about = provenance(workload, system, seed, GRID)
     about["live"] = {"executor": dict(executor.describe()), "clients": clients}
     with noted() as interrupt:
-        run = _run(workload, system, executor, clients, _job(workload, prompts, leaves or {}), interrupt.pressed)
+        run = _run(workload, system, executor, clients, job_of(workload, prompts, leaves or {}), interrupt.pressed)
         ends = BothEnds(run.worker.ledger, run.account, run.origin_ns, with_batch(system.policy, executor))
         if run.error is not None:
             about["live"]["error"] = str(run.error)
         left_out = ends.warmup(warmup)
-        if (run.error or interrupt.pressed()) and left_out == len(ends.rows):
+        if (run.error or interrupt.pressed()) and not ends.completed[left_out:].any():
             left_out = 0
-        served = _served(run, _result(workload, ends, left_out, saturation_rps, about), interrupt.pressed())
+        result = _result(workload, system, ends, left_out, saturation_rps, about)
+        served = _served(run, ends, result, interrupt.pressed())
     if run.error is not None:
         raise RunError(run.error, served) from run.error
     return served
-
-
-def _refuse_sessions(workload: Workload) -> None:
-    if workload.sessions:
-        raise ConfigError(
-            "sessions cannot run live yet, since their prompts would have to hold the model's answers: simulate them, "
-            "or use other arrivals"
-        )
 
 
 def random_prompts(workload: Workload, vocabulary: int, seed: int) -> list[Tokens]:
@@ -157,15 +151,20 @@ def _check(workload: Workload, system: System, executor: Executor, clients: Wher
         )
     if is_paged(system) and system.memory and system.memory.prefix_caching:
         raise ConfigError("memory: prefix_caching = true, and no executor has a prefix cache: leave it out")
-    if system.admission is not None or "patience_s" in workload.extra:
-        raise ConfigError(
-            "nobody is turned away or gives up in live runs yet: leave out system.admission and the column patience_s"
-        )
-    if not isinstance(system.order, Fcfs):
-        raise ConfigError("order: live runs serve who came first, until their clients say more: leave system.order out")
-    if getattr(system.policy, "preemption", "recompute") != "recompute":
-        raise ConfigError("policy: no executor keeps the cache of a request that lost its row: run it simulated")
+    if workload.meta["adopted"]:
+        raise ConfigError("requests cannot bring the cache of their prompts to an executor: run them simulated")
+    check_order(system)
+    _check_known(workload, system)
     check_rows(system.policy, executor.max_rows)
+
+
+def _check_known(workload: Workload, system: System) -> None:
+    """Refuse, as the simulator does, a policy or an order that goes by what the workload does not say."""
+    none, extra = np.zeros(0, np.int64), workload.extra
+    most, predicted = (() if column in extra else None for column in ("max_output_tokens", "predicted_output_tokens"))
+    columns = (("priority", "priority"), ("client", "client"), ("ttft_slo", "ttft_slo_s"))
+    traits = {name: () for name, column in columns if column in extra}
+    core_of(system)(Requests(none, none, none, most, predicted, traits=traits))
 
 
 def check_rows(policy: BatchingPolicy, max_rows: int) -> None:
@@ -187,26 +186,6 @@ def _check_prompts(workload: Workload, prompts: Sequence[Tokens], vocabulary: in
             raise WorkloadError(f"row {row}: its prompt has {len(prompt)} tokens, and the workload says {tokens}")
         if np.min(prompt) < 0 or np.max(prompt) >= vocabulary:
             raise WorkloadError(f"row {row}: its prompt has token ids that are not within 0 and {vocabulary - 1}")
-
-
-def _job(workload: Workload, prompts: Sequence[Tokens], leaves: Mapping[int, int]) -> Job:
-    def column(name: str) -> list[int] | None:
-        found = workload.extra.get(name)
-        return None if found is None else found.tolist()
-
-    def ns(seconds: NDArray[np.float64]) -> list[int]:
-        return np.rint(seconds * 1e9).astype(np.int64).tolist()  # type: ignore[no-any-return]
-
-    return Job(
-        prompts=[np.ascontiguousarray(prompt, np.int64).tobytes() for prompt in prompts],
-        output=workload.output_tokens.tolist(),
-        max_output=column("max_output_tokens"),
-        predicted_output=column("predicted_output_tokens"),
-        arrival=None if workload.closed_loop else ns(workload.arrival_s),
-        think=ns(workload.extra["think_s"]) if workload.closed_loop else None,
-        users=workload.meta["users"] or 0,
-        leaves=dict(leaves),
-    )
 
 
 @contextmanager
@@ -248,6 +227,7 @@ def _run(
         worker = Worker(
             *(system.policy, executor, [Connection(ours)], origin_ns, workload.meta["users"], stopped),
             core=core_of(system),
+            admission=system.admission,
         )
         crowd.begin(origin_ns)
         thread = threading.Thread(target=worker.run, name="simqueue worker")
@@ -264,11 +244,11 @@ def core_of(system: System) -> Callable[[Requests], Core]:
     return partial(core, system, grid=GRID, track_extremes=True)
 
 
-def _served(run: _Run, result: Result | None, interrupted: bool) -> Served:
+def _served(run: _Run, ends: BothEnds, result: Result | None, interrupted: bool) -> Served:
     ledger = run.worker.ledger
     return Served(
         result=result,
-        outcomes={name: ledger.outcome.count(name) for name in get_args(Outcome)},
+        outcomes={name: ends.outcome.count(name) for name in OUTCOMES},
         answers=run.account.tokens,
         failed=run.account.failed,
         journal=run.worker.journal,
@@ -283,15 +263,21 @@ def _clients(where: Where, sock: socket.socket, job: Job) -> AbstractContextMana
 
 
 def _result(
-    workload: Workload, ends: BothEnds, warmup: int, saturation_rps: Callable[[], float], about: Mapping[str, Any]
+    workload: Workload,
+    system: System,
+    ends: BothEnds,
+    warmup: int,
+    saturation_rps: Callable[[], float],
+    about: Mapping[str, Any],
 ) -> Result | None:
-    """What was completed, as the simulator's class; None if nothing was, after the warm-up."""
-    if len(ends.rows) <= warmup:
+    """As the simulator's class; None if nothing was completed after the warm-up."""
+    if not ends.completed[warmup:].any():
         return None
+    fated = may_turn_away(system) or "patience_s" in workload.extra
     return Result(
         workload=ends.workload(workload),
         grid=GRID,
-        fates=ends.fates(),
+        fates=ends.fates() if fated else None,
         **ends.times(),
         leaps=ends.ledger.leaps(),
         with_batch=ends.with_batch,

@@ -44,6 +44,7 @@ class SleepExecutor:
         exact = cost.on(grid)
         self._cost: Timing = exact if spread is None else NoisyCost(exact, spread, np.random.SeedSequence(seed))
         self._grid: Grid = grid
+        # Of the prompt, but of none who is held.
         self._left: dict[int, int] = {}
         self._emitted: dict[int, int] = {}
         self._due_ns = 0
@@ -82,8 +83,18 @@ class SleepExecutor:
     def end(self, requests: Sequence[int]) -> None:
         """These requests leave the device; a step that has begun with nobody else is of no account."""
         for request in requests:
-            del self._left[request], self._emitted[request]
+            del self._emitted[request]
+            self._left.pop(request, None)
         self._begun = self._begun and 0 in self._left.values()
+
+    def hold(self, request: int, known: Tokens, *, on_host: bool) -> None:
+        """It decodes no more until `go_on`."""
+        del self._left[request]
+        self._begun = self._begun and 0 in self._left.values()
+
+    def go_on(self, request: int) -> None:
+        """It decodes again."""
+        self._left[request] = 0
 
     def describe(self) -> Mapping[str, str]:
         """That nothing runs here."""

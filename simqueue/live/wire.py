@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from simqueue.record import Known
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -17,7 +19,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
         arrival_ns, sent_ns: when it was meant to be sent, and when it was.
         prompt: token ids, int64 in the machine's order.
         output: tokens to emit; for the engine alone, as in the simulator.
-        max_output, predicted_output: what a policy may see of that.
+        known: what policies and orders may look at.
         last: no further request comes from this client.
     """
 
@@ -26,8 +28,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     sent_ns: int
     prompt: bytes
     output: int
-    max_output: int | None = None
-    predicted_output: int | None = None
+    known: Known = Known()
     last: bool = False
 
     def __post_init__(self) -> None:
@@ -39,6 +40,12 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     """The one who asked has gone away."""
 
     request: int
+
+
+class Quiet(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
+    """No request comes from this client before it has heard of more answers than these."""
+
+    heard: int
 
 
 class Bye(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
@@ -60,7 +67,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
     reason: str
 
 
-Message = Submit | Cancel | Bye | Answer | Failed
+Message = Submit | Cancel | Quiet | Bye | Answer | Failed
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
 

@@ -15,17 +15,18 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from simqueue.errors import DeviceError, SimqueueError
+from simqueue.errors import SimqueueError
+from simqueue.live.aboard import Aboard
 from simqueue.live.connection import Connection
 from simqueue.live.executor import Emitted, Executor, Tokens, now_ns
-from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Submitted, Told, plan, tell
+from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Rejected, Submitted, Told, plan, tell
 from simqueue.live.ledger import Ledger
 from simqueue.live.wire import Answer, Cancel, Failed, Submit
-from simqueue.paged import PagedEngine
 from simqueue.plan import Wait, Work
 from simqueue.policy.base import BatchingPolicy
-from simqueue.record import Requests
+from simqueue.record import NEVER, Requests
 from simqueue.replica import Core, unlimited
+from simqueue.system import Admission
 from simqueue.units import Grid
 
 GRID = Grid()
@@ -39,6 +40,7 @@ class Worker:
     Times are ticks of `GRID` since ``origin_ns``. An error of the device ends every answer and is kept in ``error``.
     In a closed loop ``users`` is how many there are: while all of them wait, no policy waits for company. Once
     ``stopped()``, the step under way is the last. ``core`` makes the engine, where its memory is limited.
+    ``admission``: whom to turn away as they come.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Worker:
         users: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
         core: Callable[[Requests], Core] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.ledger = Ledger()
         self.journal: list[Entry] = []
@@ -63,18 +66,16 @@ class Worker:
         self._connections = list(connections)
         self._origin_ns = origin_ns
         self._users = users
+        self._admission = admission
         self._stopped = stopped
         self._now = 0
         self._waited = True
         self._last_end = 0
-        # While an answer is not whole: who asked, and by which number; its prompt until it begins, and what is kept
-        # of an answer that leaves with its batch.
+        # While an answer is not whole: who asked, and by which number; and what is kept of one that leaves with its
+        # batch.
         self._clients: dict[int, tuple[Connection, int]] = {}
-        self._prompts: dict[int, Tokens] = {}
         self._kept: dict[int, list[int]] = {}
-        # Whose cache may be dropped: what was computed then has to be begun anew.
-        self._known: dict[int, list[int]] | None = {} if isinstance(self._engine, PagedEngine) else None
-        self._aboard: dict[int, None] = {}
+        self._aboard = Aboard(executor, policy, self._engine)
         self._without_first: set[int] = set()
         self._to_deliver: list[tuple[Emitted, Sequence[int]]] = []
 
@@ -109,17 +110,15 @@ class Worker:
         now = self._at(received)
         planned = plan(self._engine, now)
         self.journal.append(planned)
+        self._turn_away("the policy has turned it away")
         if isinstance(planned.answer, Wait):
             return self._wait(planned.answer)
-        if self._engine.skips:
-            raise DeviceError("the policy leaves out some who decode, which the device cannot: run it simulated")
         decided = now_ns()
-        if self._engine.dropped:
-            self._drop(self._engine.dropped)
+        self._aboard.reseat(planned.answer)
         self._begin(planned.prefill, now)
         self._executor.launch(planned.prefill, planned.answer)
         launched = now_ns()
-        if self._decodes_ahead:
+        if self._decodes_ahead and not self._aboard.held:
             self._executor.ahead(self._engine.leaving)
         onward = now_ns()
         emitted = self._executor.collect(self._stopped)
@@ -147,7 +146,7 @@ class Worker:
             if connection.gone:
                 for request in list(connection.asked.values()):
                     self._cancel(request)
-        closed = all(connection.last for connection in self._connections) or self._everybody_waits()
+        closed = all(connection.quiet for connection in self._connections) or self._everybody_waits()
         if closed != self._engine.closed:
             self._tell(Closed() if closed else Opened())
 
@@ -162,20 +161,41 @@ class Worker:
         request, prompt = len(self._requests.prompt), np.frombuffer(message.prompt, np.int64)
         if reason := self._refusal(prompt, message.output):
             connection.send(Failed([message.request], reason))
+            connection.answered += 1
             return
         self._clients[request] = (connection, message.request)
         connection.asked[message.request] = request
-        self._prompts[request] = prompt
+        self._aboard.come(request, prompt)
         received = self._at(now_ns())
         self.ledger.open(message.request, self._ticks(message.sent_ns), received)
         # Nobody comes after the instant at which they are there, whatever the clocks say.
         arrival = min(self._ticks(message.arrival_ns), received)
-        self._tell(Submitted(arrival, len(prompt), message.output, message.max_output, message.predicted_output))
+        full = self._is_full(arrival)
+        self._tell(Submitted(arrival, len(prompt), message.output, message.known))
         if self._engine.refused:
-            self._engine.refused.clear()
-            self.ledger.outcome[request] = "failed"
-            connection.send(Failed([message.request], "it can never fit the key/value cache"))
+            self._turn_away("it can never fit the key/value cache")
+        elif full:
+            self._tell(Rejected(request))
+            self._turn_away("the server is full")
+
+    def _is_full(self, now: int) -> bool:
+        """Whether whoever comes now is turned away, as `simqueue.system.Admission` has it."""
+        limits, engine = self._admission, self._engine
+        if limits is None:
+            return False
+        queue, ttft_s = limits.max_queue, limits.max_predicted_ttft_s
+        return (queue is not None and engine.waiting >= queue) or (
+            ttft_s is not None and engine.longest_wait(now) > GRID.ticks(ttft_s)
+        )
+
+    def _turn_away(self, reason: str) -> None:
+        """Whom the engine has refused, and nobody has told so."""
+        for request in self._engine.refused:
+            connection, number = self._clients[request]
+            self.ledger.outcome[request] = "rejected"
+            connection.send(Failed([number], reason))
             self._forget(request)
+        self._engine.refused.clear()
 
     def _refusal(self, prompt: Tokens, output: int) -> str:
         """Why the device cannot serve a request, if it cannot."""
@@ -205,32 +225,11 @@ class Worker:
     # What the device does.
 
     def _begin(self, chunks: Sequence[tuple[int, int]], now: int) -> None:
-        for request, _ in chunks:
-            if request in self._aboard:
-                continue
-            if len(self._aboard) == self._executor.max_rows:
-                raise DeviceError(
-                    f"the policy runs more than the {self._executor.max_rows} requests that the executor has room for: "
-                    "lower its limit, or give the executor more rows (live.max_rows)"
-                )
-            prompt = self._prompts.pop(request)
-            if self._known is not None:
-                self._known[request] = prompt.tolist()
-            self._executor.begin(request, prompt)
+        for request in self._aboard.begin(chunks):
             if self.ledger.scheduled[request] < 0:
                 self.ledger.scheduled[request] = now
-            self._aboard[request] = None
             if self.ledger.first_token[request] < 0:
                 self._without_first.add(request)
-
-    def _drop(self, requests: Sequence[int]) -> None:
-        """They lose their seats: what is known of them is a prompt to compute again."""
-        assert self._known is not None
-        self._executor.end(requests)
-        for request in requests:
-            self._prompts[request] = np.array(self._known.pop(request), np.int64)
-            del self._aboard[request]
-            self._without_first.discard(request)
 
     def _complete(self, work: Work, start: int, emitted: Sequence[Emitted]) -> None:
         ends = []
@@ -240,9 +239,7 @@ class Worker:
             ends.append(self._at(step.end_ns))
             if self._without_first:
                 self._note_first_tokens(step.requests, ends[-1])
-            if self._known is not None:
-                for request, token in zip(step.requests, step.tokens, strict=True):
-                    self._known[request].append(token)
+            self._aboard.emitted(step)
         # Back to back, what the host does between two steps is part of the second.
         self.ledger.note_steps(work, start if self._waited else self._last_end, ends, waited=self._waited)
         self._waited, self._last_end = False, ends[-1]
@@ -262,12 +259,8 @@ class Worker:
             self.ledger.outcome[request] = "completed"
         self._to_deliver.append((step, left))
         if self._engine.freed:
-            self._executor.end(self._engine.freed)
-            for request in self._engine.freed:
-                del self._aboard[request]
-                self._without_first.discard(request)
-                if self._known is not None:
-                    del self._known[request]
+            self._aboard.end(self._engine.freed)
+            self._without_first.difference_update(self._engine.freed)
 
     # What goes to the clients.
 
@@ -306,7 +299,9 @@ class Worker:
     def _forget(self, request: int) -> None:
         connection, number = self._clients.pop(request)
         del connection.asked[number]
-        self._prompts.pop(request, None)
+        connection.answered += 1
+        self._aboard.forget(request)
+        self._without_first.discard(request)
         self._kept.pop(request, None)
 
     # When nothing runs.
@@ -317,11 +312,12 @@ class Worker:
         It looks again and again: one who sleeps is woken late, and the later the longer it slept.
         """
         self._waited = True
+        until = min(self._engine.looks, NEVER if wait.until is None else wait.until)
         while not self._stopped():
             here = [connection for connection in self._connections if not connection.gone]
             if not here:
                 return False
-            if wait.until is not None and self._ticks(now_ns()) >= wait.until:
+            if self._ticks(now_ns()) >= until:
                 return True
             behind = [connection for connection in here if connection.waiting]
             readable, writable, _ = select.select(here, behind, [], 0)
@@ -334,7 +330,7 @@ class Worker:
     def _hang_up(self, reason: str) -> None:
         """Nobody is left waiting, whatever goes wrong: whose answer is not whole hears why. The device is emptied."""
         with ExitStack() as last:
-            last.callback(self._executor.end, list(self._aboard))
+            last.callback(self._aboard.end_all)
             for connection in self._connections:
                 last.callback(connection.close)
             self._deliver()

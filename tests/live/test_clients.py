@@ -9,9 +9,11 @@ from contextlib import ExitStack, closing
 import numpy as np
 import pytest
 
-from simqueue.live.clients import SERVER_GONE, Account, Job
+from simqueue.live.clients import Account
 from simqueue.live.crowd import InProcess, InThread
 from simqueue.live.executor import now_ns
+from simqueue.live.job import Job
+from simqueue.live.streams import SERVER_GONE
 from simqueue.live.wire import Answer, Bye, Cancel, Failed, Message, Submit, Unpacker, packed
 
 pytestmark = pytest.mark.usefixtures("nothing_stays")
@@ -187,4 +189,4 @@ def test_nobody_waits_to_ask_a_server_that_has_gone(asked, where: Where, answere
 def test_nobody_ever_asks_a_server_that_has_gone_before(asked) -> None:
     server, account = asked(job([1] * 3, [HOUR] * 3))
     server.hang_up()
-    assert account() == Account([0] * 3, [0] * 3, [[]] * 3, {})
+    assert account() == Account([0] * 3, [0] * 3, [[]] * 3, {}, {})

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from fickle import Fickle  # noqa: E402
+
 from calibration.check import agreement, serve  # noqa: E402
 from simqueue import Affine, Continuous, Memory, Static, System, Workload  # noqa: E402
 from simqueue.errors import ConfigError, DeviceError  # noqa: E402
@@ -29,7 +31,7 @@ from simqueue.live.device.static import StaticModel  # noqa: E402
 from simqueue.live.serve import RunError  # noqa: E402
 from simqueue.live.serve import serve as live  # noqa: E402
 from simqueue.plan import Work  # noqa: E402
-from simqueue.policy import Sglang, Vllm  # noqa: E402
+from simqueue.policy import FastServe, Sglang, Srpt, Vllm  # noqa: E402
 
 KINDS = make.KINDS
 ROWS, WINDOW, OUTPUT = 6, 128, 24
@@ -460,3 +462,39 @@ def test_what_is_computed_again_after_preemption_is_the_same_answer(loaded, expe
     assert run.outcomes["completed"] == len(prompts)
     assert run.result.summary()["preemptions"] > 0
     agree(answers, run.answers)
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Srpt(2),
+        FastServe(4, prompt_tokens_per_step=32, preemption="swap"),
+        Fickle("recompute", ROWS),
+        Fickle("keep", ROWS),
+        Fickle("swap", ROWS),
+        Fickle("swap", ROWS, mixes=False),
+    ],
+    ids=repr,
+)
+def test_who_is_left_out_of_steps_gets_the_same_answer(loaded, expected, policy, overlaps, monkeypatch):
+    """Those who lose their seats keep their caches, on the device or on the host; others wait for a step."""
+    held, moved = [], []
+    hold, to_host = GraphExecutor.hold, StaticModel.to_host
+    monkeypatch.setattr(GraphExecutor, "hold", lambda *a, **k: (held.append(a[1]), hold(*a, **k)))
+    monkeypatch.setattr(StaticModel, "to_host", lambda *a: (moved.append(a[1:]), to_host(*a))[1])
+    # A cache that is kept takes a row.
+    count = ROWS if policy == Srpt(2) else ROWS + 4
+    prompts, answers = (column[:count] for column in expected)
+    lengths, outputs = [len(p) for p in prompts], [OUTPUT // 2] * count
+    # Each comes while others run, and is thought to be shorter than they are.
+    columns = {"predicted_output_tokens": np.arange(90, 0, -9)[:count], "max_output_tokens": outputs}
+    work = Workload.from_columns(np.arange(count) * 0.01, lengths, outputs, **columns)
+    executor = executor_of("graph", loaded, overlaps=overlaps)
+    run = live(work, System(policy, Affine(1e-3)), executor, clients="thread", prompts=prompts)
+    assert run.outcomes["completed"] == len(prompts)
+    agree(answers, run.answers)
+    assert held
+    assert bool(moved) == (policy.preemption == "swap")
+    assert len(executor._slots) == 0
+    assert not executor._away

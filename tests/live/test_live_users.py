@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def served(policy: Any, executor: Executor) -> Served:
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_users_come_one_think_after_their_answers(policy: Any) -> None:
     run = served(policy, SleepExecutor(COST))
-    assert run.outcomes == {"completed": REQUESTS, "cancelled": 0, "failed": 0}
+    assert +Counter(run.outcomes) == {"completed": REQUESTS}
     result = run.result
     assert result is not None
     arrival, finished = result.arrival, np.sort(result.finished)

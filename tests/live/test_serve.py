@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def test_the_warmup_is_of_those_who_came_first_whoever_left() -> None:
     run = serve(
         workload(40), System(Continuous(8), COST), SleepExecutor(COST), clients="thread", warmup=15, leaves={3: 0, 9: 0}
     )
-    assert run.outcomes == {"completed": 38, "cancelled": 2, "failed": 0}
+    assert +Counter(run.outcomes) == {"completed": 38, "cancelled": 2}
     assert run.result is not None
     assert run.result.summary()["requests"] == 25
 

@@ -39,7 +39,7 @@ class Device:
 def test_every_row_keeps_its_tokens_wherever_it_moves(seed):
     rng = np.random.default_rng(seed)
     slots, device = Slots(COUNT, WINDOW), Device()
-    length, prompt, begun = {}, {}, 0
+    length, prompt, begun, held = {}, {}, 0, set()
     for _ in range(60):
         if len(slots) < COUNT and rng.random() < 0.6:
             prompt[begun], length[begun] = int(rng.integers(1, WINDOW + 1)), 0
@@ -54,7 +54,16 @@ def test_every_row_keeps_its_tokens_wherever_it_moves(seed):
             assert slots.decode() == min(WINDOW - 1, max(length[request] for request in slots.decoding))
             for request in slots.decoding:
                 length[request] += 1
-        for request in [r for r in slots.prompts if rng.random() < 0.5]:
+        for request in [r for r in slots.decoding if length[r] < WINDOW and rng.random() < 0.2]:
+            # Its last token is not in the cache.
+            known = np.arange(length[request] + 1)
+            assert slots.hold(request, known) == (slots.prompts[request].slot, length[request])
+            held.add(request)
+        for request in [r for r in held if rng.random() < 0.5]:
+            slot, token, device.at[slot] = slots.go_on(request)
+            assert (token, device.at[slot]) == (length[request], length[request])
+            held.remove(request)
+        for request in [r for r in slots.prompts if r not in held and rng.random() < 0.5]:
             tokens = int(rng.integers(1, prompt[request] - length[request] + 1))
             slot, new, before = slots.take(request, tokens)
             assert (new.tolist(), before) == (list(range(before, before + tokens)), length[request])
@@ -68,6 +77,7 @@ def test_every_row_keeps_its_tokens_wherever_it_moves(seed):
             assert device.store[slot, :kept].tolist() == [100 * request + k for k in range(kept)]
         for request in [r for r in length if rng.random() < 0.1]:
             slots.end(request)
+            held.discard(request)
             del length[request]
     assert begun > COUNT
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simqueue.live.wire import Answer, Bye, Cancel, Failed, Message, Submit, Unpacker, packed
+from simqueue.record import Known
 
 ids = st.integers(0, 2**63 - 1)
 some = st.integers(1, 50)
@@ -21,8 +22,14 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         sent_ns=ids,
         prompt=tokens.map(lambda prompt: np.array(prompt, np.int64).tobytes()),
         output=some,
-        max_output=st.none() | some,
-        predicted_output=st.none() | some,
+        known=st.builds(
+            Known,
+            max_output=st.none() | some,
+            predicted_output=st.none() | some,
+            priority=st.integers(-(2**53), 2**53),
+            client=st.text(max_size=8),
+            ttft_slo=ids,
+        ),
         last=st.booleans(),
     ),
     st.builds(Cancel, ids),

@@ -142,7 +142,7 @@ class Driver:
         while self.come < len(self.fates) and self.fates[self.come].arrival <= self.now:
             fate = self.fates[self.come]
             if isinstance(self.requests, OpenRequests):
-                assert self.requests.append(fate.arrival, fate.prompt, fate.output, None, None) == self.come
+                assert self.requests.append(fate.arrival, fate.prompt, fate.output) == self.come
             self.come += 1
             self.engine.submit(self.come)
             self.look()

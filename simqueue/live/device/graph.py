@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class GraphExecutor:
         self.overlaps = self.clock.cuda
         self._begun = False
         self._left: set[int] = set()
+        # Whose cache is on the host: what is known of each, and its keys and values.
+        self._away: dict[int, tuple[Tokens, Any]] = {}
         self._requests: Sequence[int] = ()
         self._where = np.zeros(0, np.int64)
 
@@ -93,6 +96,23 @@ class GraphExecutor:
         self._end([request for request in requests if request not in self._left])
         self._left.difference_update(requests)
 
+    def hold(self, request: int, known: Tokens, *, on_host: bool) -> None:
+        """It decodes no more, and keeps its slot, or its cache is copied to the host's memory."""
+        slot, tokens = self._slots.hold(request, known)
+        if on_host:
+            self._away[request] = known, self._model.to_host(slot, tokens)
+            self._slots.end(request)
+
+    def go_on(self, request: int) -> None:
+        """It decodes again. What launches have written to its slot meanwhile lies behind its tokens."""
+        away = self._away.pop(request, None)
+        if away is not None:
+            self._slots.begin(request, away[0], len(away[0]) - 1)
+        slot, token, tokens = self._slots.go_on(request)
+        if away is not None:
+            self._model.from_host(slot, away[1])
+        self._model.aim(slot, token, tokens)
+
     def describe(self) -> Mapping[str, str]:
         """What runs here."""
         return describe(self.loaded, "graph")
@@ -102,6 +122,7 @@ class GraphExecutor:
         self._slots = Slots(self.max_rows, self.window)
         self._begun = False
         self._left.clear()
+        self._away.clear()
 
     def pretend(self, rows: Iterable[tuple[int, Tokens, int]]) -> None:
         """Forget who is on the device; now these are: ``(request, prompt, tokens of it computed)``, from noise."""
@@ -115,7 +136,8 @@ class GraphExecutor:
 
     def _end(self, requests: Iterable[int]) -> None:
         for request in requests:
-            self._slots.end(request)
+            if self._away.pop(request, None) is None:
+                self._slots.end(request)
 
     def _decode(self) -> None:
         slots = self._slots

@@ -17,7 +17,10 @@ Copy = tuple[int, int, int]
 
 @dataclass(slots=True)
 class Prompt:
-    """A prompt that is not complete: ``done`` tokens of it are computed, in ``slot`` if there are any."""
+    """A prompt that is not complete: ``done`` tokens of it are computed, in ``slot`` if there are any.
+
+    One that is held is prompt and output so far, all computed but the last token.
+    """
 
     tokens: Tokens
     done: int = 0
@@ -53,9 +56,9 @@ class Slots:
     def __len__(self) -> int:
         return len(self.prompts) + len(self.decoding)
 
-    def begin(self, request: int, prompt: Tokens) -> None:
-        """A request is there, without a slot yet."""
-        self.prompts[request] = Prompt(prompt)
+    def begin(self, request: int, prompt: Tokens, done: int = 0) -> None:
+        """A request is there, without a slot yet; so many of its tokens need no computing."""
+        self.prompts[request] = Prompt(prompt, done)
 
     def end(self, request: int) -> None:
         """The request is there no longer."""
@@ -70,16 +73,39 @@ class Slots:
     def take(self, request: int, tokens: int) -> tuple[int, Tokens, int]:
         """Slot, new tokens, and how many were there before, for so many further tokens of a prompt."""
         prompt = self.prompts[request]
+        slot = self._slot(request, prompt)
+        before, prompt.done = prompt.done, prompt.done + tokens
+        if prompt.done == len(prompt.tokens):
+            self._joins(request, prompt)
+        return slot, prompt.tokens[before : prompt.done], before
+
+    def hold(self, request: int, known: Tokens) -> tuple[int, int]:
+        """A row that decodes does so no more; all of ``known`` but the last token is there. Returns its slot and how
+        many that are."""
+        slot, done = self.decoding.pop(request), len(known) - 1
+        self.prompts[request] = Prompt(known, done, slot)
+        self._order = None
+        return slot, done
+
+    def go_on(self, request: int) -> tuple[int, int, int]:
+        """One that was held decodes again. Returns its slot, its last token, and how many are there before it."""
+        prompt = self.prompts[request]
+        slot = self._slot(request, prompt)
+        self._joins(request, prompt)
+        return slot, int(prompt.tokens[-1]), prompt.done
+
+    def _slot(self, request: int, prompt: Prompt) -> int:
         if prompt.slot == _FREE:
             prompt.slot = self._owner.index(_FREE)
             self._owner[prompt.slot] = request
-        before, prompt.done = prompt.done, prompt.done + tokens
-        if prompt.done == len(prompt.tokens):
-            del self.prompts[request]
-            self.decoding[request] = prompt.slot
-            self._origin[prompt.slot] = self._launches - prompt.done
-            self._order = None
-        return prompt.slot, prompt.tokens[before : prompt.done], before
+        return prompt.slot
+
+    def _joins(self, request: int, prompt: Prompt) -> None:
+        """It decodes from now on."""
+        del self.prompts[request]
+        self.decoding[request] = prompt.slot
+        self._origin[prompt.slot] = self._launches - prompt.done
+        self._order = None
 
     def order(self) -> Order:
         """Who decodes (at least one does); the same object until that changes."""

@@ -155,6 +155,21 @@ class StaticModel:
         store[:, :, target, :tokens].copy_(store[:, :, source, :tokens])
         self._state[:, target].copy_(self._state[:, source])
 
+    def aim(self, slot: int, token: int, tokens: int) -> None:
+        """A slot's next launch feeds it this token, behind so many."""
+        self._ids[slot] = token
+        self._at[slot] = tokens
+
+    def to_host(self, slot: int, tokens: int) -> Any:
+        """Copy a slot's keys and values to the host's memory, without waiting."""
+        cache = self._cache.store[:, :, slot, :tokens]
+        there = torch.empty(cache.shape, dtype=cache.dtype, pin_memory=self.device.type == "cuda")
+        return there.copy_(cache, non_blocking=True)
+
+    def from_host(self, slot: int, cache: Any) -> None:
+        """Copy them to a slot, without waiting."""
+        self._cache.store[:, :, slot, : cache.shape[2]].copy_(cache, non_blocking=True)
+
     def fetch(self) -> None:
         """Behind what was launched, bring every slot's last token to the host, without waiting."""
         self._received.copy_(self._ids, non_blocking=True)
