@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from simqueue.engine import Engine
 from simqueue.errors import InvariantError
 from simqueue.kv import Blocks, Unlimited
 from simqueue.paged import PagedEngine
-from simqueue.plan import Lasts, Release, Step, Wait
-from simqueue.policy.base import BatchingPolicy, Decider, PagedView, View
+from simqueue.plan import Lasts, Refusals, Release, Step, Wait
+from simqueue.policy.base import BatchingPolicy, Decider, PagedView, Refusing, View
 from simqueue.record import Requests, settle
 from simqueue.sim.driver import drive
 from simqueue.source import Columns, Users
@@ -112,7 +112,7 @@ class _Watched:
     def __init__(self, policy: BatchingPolicy, decider: Decider) -> None:
         self.release = getattr(policy, "release", "request")
         self.paged = getattr(policy, "paged", False)
-        for name in ("reserve", "preemption", "headroom", "fits"):
+        for name in ("reserve", "preemption", "headroom", "fits", "turns_away"):
             if hasattr(policy, name):
                 setattr(self, name, getattr(policy, name))
         self._batches_only = self.release == "batch" or not getattr(policy, "iteration_level", True)
@@ -142,6 +142,15 @@ class _Watched:
         if len(self.log) > _MOST_DECISIONS:
             raise InvariantError(f"after {_MOST_DECISIONS} decisions there are still requests that have not finished")
         return decision
+
+    @property
+    def looks(self) -> int | None:
+        """Passed on, of a policy that turns requests away."""
+        return cast(Refusing, self._decider).looks
+
+    def refuse(self, view: View) -> Refusals:
+        """Likewise."""
+        return cast(Refusing, self._decider).refuse(_Shown(view))
 
     def _check_step(self, step: Step) -> None:
         if step.lasts not in get_args(Lasts):
@@ -285,6 +294,12 @@ class _ShownPaged(_Shown):
 
     def needs(self, request: int, tokens: int) -> int:
         return self._view.needs(request, tokens)
+
+    def demand(self, request: int) -> tuple[int, int]:
+        return self._view.demand(request)
+
+    def demands(self) -> Iterator[tuple[int, int, int]]:
+        return self._view.demands()
 
     def whole(self, request: int) -> int:
         return self._view.whole(request)

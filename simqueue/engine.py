@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from typing import cast
 
 from simqueue.errors import InvariantError
-from simqueue.plan import Step, Wait, Work
-from simqueue.policy.base import BatchingPolicy
-from simqueue.record import Requests
+from simqueue.plan import Refusals, Step, Wait, Work
+from simqueue.policy.base import BatchingPolicy, Refusing
+from simqueue.record import NEVER, Requests
 from simqueue.units import Grid
 from simqueue.waiting import Waiting
 
@@ -28,9 +29,13 @@ class Engine(Waiting):
     """
 
     def __init__(self, policy: BatchingPolicy, requests: Requests, grid: Grid, *, track_extremes: bool) -> None:
-        self._decide = policy.decider(grid).decide
+        decider = policy.decider(grid)
+        # Policies that turn nobody away pay nothing for those that do.
+        self._refusing = cast(Refusing, decider) if getattr(policy, "turns_away", False) else None
+        self._decide = self._decide_and_refuse if self._refusing else decider.decide
         self._ends_with_batch = getattr(policy, "release", "request") == "batch"
         super().__init__(requests)
+        self.turns_away = self._refusing is not None
         self._extremes = track_extremes
         self.prefilling: dict[int, int] = {}
         # What the last completion or cancellation did: whose answers are whole, and whose rows leave the device.
@@ -38,7 +43,9 @@ class Engine(Waiting):
         self.freed: Sequence[int] = ()
         # See `PagedEngine`: nobody.
         self.dropped: Sequence[int] = ()
-        self.skips = False
+        self.kept: Sequence[int] = ()
+        self.skipped: Sequence[int] = ()
+        self.resumed: Sequence[int] = ()
         # Iteration level: sums over decoding rows; steps they have made; who finishes when; who is longest.
         self._decoding = self._context = self._clock = 0
         self._finishing: list[int] = []
@@ -47,10 +54,23 @@ class Engine(Waiting):
         self._chunks: tuple[tuple[int, int], ...] = ()
         # Run to completion: the batch and how much of it is done.
         self._batch: Sequence[int] = ()
+        self._picks = False
         self._left = self._done = self._batch_tokens = self._batch_longest = 0
         self._active: list[int] = []
 
     # What a driver calls.
+
+    @property
+    def looks(self) -> int:
+        """See `Waiting.looks`."""
+        due = self._refusing.looks if self._refusing else None
+        return NEVER if due is None else due
+
+    def look(self, now: int) -> None:
+        """See `Waiting.look`."""
+        self.now = now
+        if self._refusing:
+            self._refuse_all(self._refusing.refuse(self))
 
     def cancel(self, request: int, now: int) -> None:
         """The client of a submitted request has gone away; called between two pieces of work.
@@ -146,6 +166,22 @@ class Engine(Waiting):
         self._context = context
         return 0
 
+    # Who is turned away.
+
+    def _decide_and_refuse(self, _: Engine) -> Step | Wait:
+        assert self._refusing
+        decision = self._refusing.decide(self)
+        self._refuse_all(decision.refuse)
+        return decision
+
+    def _refuse_all(self, refusals: Refusals) -> None:
+        for request, at in refusals:
+            if not (self._waits(request) and self.arrival(request) <= at <= self.now):
+                raise InvariantError(
+                    f"the policy turns request {request} away at tick {at}, at which it is not known to wait"
+                )
+            self._turn_away(request, at)
+
     # Iteration level.
 
     def _start_step(self, admit: int, leaps: bool) -> Work:
@@ -231,10 +267,9 @@ class Engine(Waiting):
     def _start_batch(self, decision: Step) -> Work:
         if self.running:
             raise InvariantError(f"the policy starts a batch to completion while {self.running} sequences run")
-        if decision.prefill:
-            raise InvariantError(f"the policy answers {decision}: a batch to completion is admitted, not picked")
-        size = decision.admit
-        self._batch = ids = self._admitted(size)
+        self._picks = bool(decision.prefill)
+        self._batch = ids = self._pick_batch(decision) if self._picks else self._admitted(decision.admit)
+        size = len(ids)
         self._done = 0
         self.running = size
         if size == 1:
@@ -250,7 +285,13 @@ class Engine(Waiting):
         path = left > 1 and not self._ends_with_batch
         if path:
             self._active = sorted(ids, key=self._output.__getitem__, reverse=True)
-        return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, path, size)
+        return Work(0, 0, 0, 0, size, tokens, 0, longest, left, False, path, decision.admit)
+
+    def _pick_batch(self, decision: Step) -> list[int]:
+        for request, tokens in decision.prefill:
+            if self._pick(request) != tokens or decision.admit:
+                raise InvariantError(f"the policy answers {decision}: a batch to completion takes whole prompts")
+        return [request for request, _ in decision.prefill]
 
     def _batch_goes_on(self) -> Work:
         size, aged = len(self._batch), self._done - 1
@@ -263,6 +304,8 @@ class Engine(Waiting):
         # Who finishes with the leap that admitted it needs no word: see `Requests`.
         self._left -= steps
         done, self._done = self._done, self._done + steps
+        if self._picks and not done:
+            self._requests.first_token.update(dict.fromkeys(self._batch, first_end))
         self.left = self.freed = ()
         if self._active:
             ends = path or (end,)
@@ -274,7 +317,7 @@ class Engine(Waiting):
                 left.append(i)
         elif not self._left:
             self.left = self._batch
-            if done:
+            if done or self._picks:
                 self._finish_batch(end)
         if self._left:
             return 0

@@ -8,12 +8,18 @@ import msgspec
 
 Lasts = Literal["step", "change", "batch"]
 Release = Literal["batch", "request"]
+Refusals = tuple[tuple[int, int], ...]
+"""Waiting requests that are turned away, and when: no earlier than each came, and no later than now."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Start nothing before a request arrives or tick ``until`` comes (None: only an arrival counts)."""
+    """Start nothing before a request arrives or tick ``until`` comes (None: only an arrival counts).
+
+    ``refuse``: see `Step`.
+    """
 
     until: int | None = None
+    refuse: Refusals = ()
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +37,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
         lasts: how long the decision holds. ``"step"``: ask again after this step. ``"change"``: plain decoding would
             follow until a request arrives or finishes, or memory is short. ``"batch"``: these rows run to completion
             whatever arrives.
+        refuse: who is turned away before anything else, by a policy that says so (``turns_away``).
     """
 
     admit: int = 0
@@ -41,6 +48,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     decode: bool = True
     at_most: int | None = None
     lasts: Lasts = "change"
+    refuse: Refusals = ()
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):

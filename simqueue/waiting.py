@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from simqueue.errors import InvariantError
 from simqueue.plan import Wait
-from simqueue.record import Requests
+from simqueue.record import NEVER, Requests
 from simqueue.units import INT64_MAX
 
 
@@ -20,7 +20,9 @@ class Waiting:
         self.waiting = 0
         self.running = 0
         self.closed = requests.count == 0
-        # Who was refused as it came, until a driver has told whoever waits for it.
+        # Whether it may turn somebody away.
+        self.turns_away = False
+        # Who was turned away, until a driver has told whoever waits for it.
         self.refused: list[int] = []
         self._head = self._tail = 0
         self._picked: set[int] = set()
@@ -91,9 +93,20 @@ class Waiting:
         """No request will come any more, or none before one that has come is answered: until the next `submit`."""
         self.closed = True
 
+    @property
+    def looks(self) -> int:
+        """When the policy may next turn somebody away by itself; `NEVER` if it turns nobody away."""
+        return NEVER
+
+    def look(self, now: int) -> None:
+        """The policy turns away whom it does up to and including ``now``; called between two pieces of work."""
+
     def refuse(self, request: int) -> None:
         """It is turned away as it comes, and told at once."""
-        at = self._requests.arrival[request]
+        self._turn_away(request, self._requests.arrival[request])
+
+    def _turn_away(self, request: int, at: int) -> None:
+        """A waiting request is turned away at that instant."""
         self._withdraw(request, at)
         self._finished[request] = self._requests.first_token[request] = at
         self._requests.outcome[request] = "rejected"
@@ -134,8 +147,12 @@ class Waiting:
 
     def _withdraw(self, request: int, now: int) -> None:
         """It leaves the queue at ``now``, from wherever it stands."""
-        self._picked.add(request)
-        self._skip_picked()
+        if request == self._head:
+            self._head += 1
+        else:
+            self._picked.add(request)
+        if self._picked:
+            self._skip_picked()
         self.waiting -= 1
         self._requests.scheduled[request] = now
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, KeysView, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from simqueue.plan import Step, Wait
+from simqueue.plan import Refusals, Step, Wait
 from simqueue.units import Grid
 
 
@@ -108,6 +108,12 @@ class PagedView(View, Protocol):
         """Blocks that computing so many more tokens of a waiting or partly prefilled request takes from the free ones;
         of one whose cache is still there or on the host, what resuming it takes."""
 
+    def demand(self, request: int) -> tuple[int, int]:
+        """Of a waiting request ``backlog`` and what it ``needs`` for all of that."""
+
+    def demands(self) -> Iterator[tuple[int, int, int]]:
+        """Who waits, in the order of ``queue``: the request and its ``demand``."""
+
     def whole(self, request: int) -> int:
         """Blocks that somebody who runs would take if it were preempted and admitted again."""
 
@@ -124,8 +130,24 @@ class PagedView(View, Protocol):
 class Decider(Protocol):
     """A policy at work on one engine; deterministic, and all that the policy remembers."""
 
-    def decide(self, view: View) -> Step | Wait:
-        """The next step, or how long to wait. Called once each time the replica is free."""
+    def decide(self, view: Any) -> Step | Wait:
+        """The next step, or how long to wait. Called once each time the replica is free.
+
+        ``view``: a `View`, or a `PagedView` where the policy is ``paged``.
+        """
+
+
+class Refusing(Decider, Protocol):
+    """The decider of a policy that turns requests away (``turns_away``). What it does while the replica is busy it
+    catches up with when it is asked, each at its own instant: at the next decision, or before, where somebody waits to
+    hear of it."""
+
+    @property
+    def looks(self) -> int | None:
+        """When it may next turn somebody away, if nothing happens before; later than when it was asked last."""
+
+    def refuse(self, view: View) -> Refusals:
+        """Whom it has turned away up to and including ``view.now``, where that is no decision; not told before."""
 
 
 @runtime_checkable
@@ -142,6 +164,9 @@ class BatchingPolicy(Protocol):
     ``view.queue()``, so that an order (`simqueue.order`) decides who is next, ``headroom`` (0 unless given) how many
     blocks are free before any step that it does not want to be asked about; and ``fits(view, request, most)``, if it
     has that, whether a request that takes so many blocks can ever be served.
+
+    Where it is not paged ``turns_away`` (False unless given) says that it may turn requests away (`Step.refuse`): its
+    decider is a `Refusing` one, and ``lenient`` is the same policy that turns nobody away.
     """
 
     def decider(self, grid: Grid) -> Decider:

@@ -47,17 +47,14 @@ class OrcaDecider:
     def decide(self, view: PagedView) -> Step | Wait:
         """Whoever runs, and from the queue as many as fit."""
         running = view.running
-        chosen, seats = [], self.max_bs - running
+        starts, seats = 0, self.max_bs - running
         if seats and view.waiting:
             free = view.free_blocks
-            for request in view.queue():
-                backlog = view.backlog(request)
-                need = view.needs(request, backlog)
-                if not seats or need > free:
+            for _, _, need in view.demands():
+                if starts == seats or need > free:
                     break
-                chosen.append((request, backlog))
                 free -= need
-                seats -= 1
-        if not chosen:
+                starts += 1
+        if not starts:
             return _DECODE if running else _IDLE
-        return Step(prefill=tuple(chosen))
+        return Step(starts)

@@ -46,8 +46,7 @@ def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) ->
         starts = not (runs or view.preempted(request))
         if starts and full:
             continue
-        tokens = view.backlog(request)
-        need = _goes_on(view, request, swaps) if runs else view.needs(request, tokens)
+        tokens, need = (1, _goes_on(view, request, swaps)) if runs else view.demand(request)
         if need > free:
             full = full or starts
             continue

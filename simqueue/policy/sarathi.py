@@ -80,6 +80,8 @@ class SarathiDecider:
         chunks, cut = self._chunks(view, preempted, free)
         if not chunks and not running and not preempted:
             return _IDLE
+        if not (cut or preempted or view.prefilling):
+            return Step(len(chunks))
         return Step(prefill=chunks, preempt=tuple(preempted), lasts="step" if cut or preempted else "change")
 
     def _short(self, view: PagedView) -> tuple[list[int], int]:
@@ -112,9 +114,11 @@ class SarathiDecider:
         cut = any(view.backlog(i) > tokens for i, tokens in chunks) or len(chunks) < len(begun)
         kept = int(self.watermark * view.total_blocks)
         for request in chain(reversed(preempted), view.queue()):
-            # As in the source, whoever was preempted in this step has not been reset yet.
-            backlog = view.backlog(request) if request not in preempted else view.prefilling.get(request, 0)
-            need = view.needs(request, backlog) if request not in preempted else view.whole(request)
+            if request not in preempted:
+                backlog, need = view.demand(request)
+            else:
+                # As in the source, whoever was preempted in this step has not been reset yet.
+                backlog, need = view.prefilling.get(request, 0), view.whole(request)
             if need + kept > free or running >= self.seats:
                 break
             tokens = min(backlog, left)

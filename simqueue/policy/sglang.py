@@ -141,12 +141,13 @@ class SglangDecider:
                 self.full = True
             if self.full:
                 break
-            backlog = view.backlog(request)
-            wanted = backlog + room.found(request, backlog) + self._promise(view, request) + room.page
+            backlog, need = view.demand(request)
+            found = room.found(backlog, need)
+            wanted = backlog + found + self._promise(view, request) + room.page
             if not wanted < room.free - room.promised:
                 self.full = bool(chunks or self.running)
                 break
-            tokens = room.starts(request, backlog, first=not chunks)
+            tokens = room.starts(request, backlog, found, first=not chunks)
             if not tokens:
                 break
             chunks.append((request, tokens))
@@ -219,10 +220,9 @@ class _Room:
         self._take(tokens, self._output(request) if tokens == rest else 0)
         return tokens
 
-    def starts(self, request: int, backlog: int, *, first: bool) -> int:
+    def starts(self, request: int, backlog: int, found: int, *, first: bool) -> int:
         """The first tokens of a prompt, none if it has to wait."""
         whole = -(-backlog // self.page) * self.page
-        found = self.found(request, backlog)
         if self.chunk is None:
             if not first and whole >= self.input:
                 return 0
@@ -234,9 +234,9 @@ class _Room:
         self._take(backlog, self._output(request), found)
         return backlog
 
-    def found(self, request: int, backlog: int) -> int:
+    def found(self, backlog: int, need: int) -> int:
         """Tokens in the prefix cache that nobody uses, and that it would: they are free no longer."""
-        return (self.view.needs(request, backlog) - -(-backlog // self.page)) * self.page
+        return (need - -(-backlog // self.page)) * self.page
 
     def _output(self, request: int) -> int:
         return min(self.view.most_tokens(request) - self.view.prompt_tokens(request), _CLIP)

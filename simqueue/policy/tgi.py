@@ -79,28 +79,28 @@ class TgiDecider:
         steps = 1 + view.clock - self.joined_at
         left = self.policy.max_waiting_tokens - steps
         least = int(running * self.policy.waiting_served_ratio) if running and left > 0 else 0
-        joining = self._joining(view) if view.waiting else ()
-        if joining and len(joining) >= least:
+        joining = self._joining(view) if view.waiting else 0
+        if joining and joining >= least:
             self.joined_at = view.clock
             self.decodes_next = running > 0
-            return Step(prefill=joining, decode=False, lasts="step")
+            return Step(joining, decode=False, lasts="step")
         if not running:
             return _IDLE
         # Those who are too few now are not when they have waited long enough.
         return Step(at_most=left if joining else None)
 
-    def _joining(self, view: PagedView) -> tuple[tuple[int, int], ...]:
+    def _joining(self, view: PagedView) -> int:
+        """How many of the first of the queue there is room for."""
         policy, size = self.policy, view.block_size
         seats = view.waiting if policy.max_batch_size is None else policy.max_batch_size - view.running
         prompts, blocks = policy.prefill_tokens(size), view.free_blocks
         tokens = blocks * size
-        chosen: list[tuple[int, int]] = []
-        for request in view.queue():
-            backlog = view.backlog(request)
+        joining = 0
+        for request, backlog, need in view.demands():
             prompts -= backlog
             tokens -= view.most_tokens(request)
-            blocks -= view.needs(request, backlog)
-            if min(prompts, tokens, blocks) < 0 or len(chosen) >= seats:
+            blocks -= need
+            if min(prompts, tokens, blocks) < 0 or joining >= seats:
                 break
-            chosen.append((request, backlog))
-        return tuple(chosen)
+            joining += 1
+        return joining

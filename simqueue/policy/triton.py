@@ -1,4 +1,4 @@
-"""Triton's dynamic batcher, which forms batches while the model is busy."""
+"""Triton's dynamic batcher: its knobs, and how it forms batches while the model is busy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from simqueue.errors import ConfigError
 from simqueue.plan import Release, Step, Wait
 from simqueue.policy.backlog import Backlog, Batch
 from simqueue.policy.base import View
+from simqueue.policy.triton_batcher import QueueBatcher, Rule
+from simqueue.policy.triton_queue import PriorityQueue, QueuePolicy
 from simqueue.units import INT64_MAX, Grid
 
 _IDLE = Wait()
@@ -30,9 +32,15 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     then the batcher stands still. Those behind the one that is taken are merged with it as far as they fit, if their
     oldest has waited longer than the delay. ``preferred_batch_size`` is ``(max_batch_size,)`` unless given.
     ``race_probability``: how often the end of a batch wakes the batcher before the instance takes the next payload,
-    which then takes along what is queued (5.6 % in recorded runs); drawn from ``seed``. Left out: priorities, queue
-    sizes and timeouts, several instances, ragged shapes. The rule as found in dynamic_batch_scheduler.cc,
-    rate_limiter.cc and payload.cc, and in recorded runs (docs/real_batchers.md).
+    which then takes along what is queued (5.6 % in recorded runs); drawn from ``seed``.
+
+    With ``priority_levels``, a timeout or a ``max_queue_size`` nothing is formed ahead: the queue stands until the
+    instance is free, so that nothing is topped up, frozen or merged, and there is no race. Level 1 goes first; the
+    level of a request is its ``priority``, or ``default_priority_level`` if that is no level. Each level has the policy
+    that ``priority_queue_policy`` gives it, or ``default_queue_policy`` (`simqueue.policy.triton_queue.QueuePolicy`).
+    Left out: several instances, ragged shapes, and cancelled requests that still take up room in the queue. The rule as
+    found in dynamic_batch_scheduler.cc, scheduler_utils.cc, rate_limiter.cc and payload.cc, and, for what is formed
+    ahead, in recorded runs (docs/real_batchers.md).
     """
 
     max_batch_size: int
@@ -40,6 +48,10 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     max_queue_delay_microseconds: int = 0
     race_probability: float = 0.056
     seed: int = 0
+    priority_levels: int = 0
+    default_priority_level: int = 0
+    default_queue_policy: QueuePolicy = QueuePolicy()
+    priority_queue_policy: dict[int, QueuePolicy] = {}
     iteration_level: ClassVar[bool] = False
     release: ClassVar[Release] = "batch"
 
@@ -54,10 +66,55 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
                 )
         if not 0 <= self.race_probability <= 1:
             raise ConfigError(f"{_WHERE}: race_probability = {self.race_probability} must be within 0 and 1")
+        self._check_levels()
 
-    def decider(self, grid: Grid) -> TritonDecider:
-        """The rule with its clock in ticks."""
-        return TritonDecider(self, grid)
+    def _check_levels(self) -> None:
+        levels, default = self.priority_levels, self.default_priority_level
+        at_least(_WHERE, "priority_levels", levels, 0)
+        if not min(levels, 1) <= default <= levels:
+            raise ConfigError(
+                f"{_WHERE}: default_priority_level = {default} is not within {min(levels, 1)} and priority_levels = "
+                f"{levels}: give the level of requests that name none"
+            )
+        self.default_queue_policy.check(f"{_WHERE}: default_queue_policy")
+        for level, policy in self.priority_queue_policy.items():
+            if not 1 <= level <= levels:
+                raise ConfigError(
+                    f"{_WHERE}: priority_queue_policy has level {level}, which is not within 1 and priority_levels = "
+                    f"{levels}: leave it out, or raise priority_levels"
+                )
+            policy.check(f"{_WHERE}: priority_queue_policy {level}")
+
+    @property
+    def turns_away(self) -> bool:
+        """Whether it may refuse anybody."""
+        return any(policy.turns_away for policy in (self.default_queue_policy, *self.priority_queue_policy.values()))
+
+    @property
+    def lenient(self) -> Triton:
+        """The same that refuses nobody."""
+        return msgspec.structs.replace(
+            self,
+            default_queue_policy=self.default_queue_policy.lenient,
+            priority_queue_policy={level: policy.lenient for level, policy in self.priority_queue_policy.items()},
+        )
+
+    def decider(self, grid: Grid) -> TritonDecider | QueueBatcher:
+        """The rule with its clock in ticks: as upstream (``support_prefetching_``), batches are formed ahead only where
+        the queue is a plain one."""
+        if not self.priority_levels and self.default_queue_policy.plain:
+            return TritonDecider(self, grid)
+        queue = PriorityQueue(self.priority_levels, self.default_priority_level, self._policy_of, grid)
+        return QueueBatcher(self.rule(grid), queue)
+
+    def rule(self, grid: Grid) -> Rule:
+        """How many make a batch. Upstream fills in ``max_batch_size`` where no size is preferred."""
+        preferred = sorted({*self.preferred_batch_size} or {self.max_batch_size})
+        delay = grid.ticks(self.max_queue_delay_microseconds / 1e6)
+        return Rule(self.max_batch_size, preferred, delay, grid.ticks(_POLL_S))
+
+    def _policy_of(self, level: int) -> QueuePolicy:
+        return self.priority_queue_policy.get(level, self.default_queue_policy)
 
 
 class TritonDecider:
@@ -73,10 +130,7 @@ class TritonDecider:
     """
 
     def __init__(self, policy: Triton, grid: Grid) -> None:
-        self.most = policy.max_batch_size
-        self.preferred = sorted({*policy.preferred_batch_size} or {self.most})
-        self.delay = grid.ticks(policy.max_queue_delay_microseconds / 1e6)
-        self.poll = grid.ticks(_POLL_S)
+        self.most, self.preferred, self.delay, self.poll = policy.rule(grid)
         self.races, self.rng = policy.race_probability, np.random.default_rng(policy.seed)
         self.backlog = Backlog()
         self.seen = 0
@@ -183,7 +237,7 @@ class TritonDecider:
         batches = self.backlog.batches
         batch = batches.popleft()
         stale = [batch]
-        while batches and view.now - view.arrival(batches[0][0]) > self.delay:
+        while self.delay and batches and view.now - view.arrival(batches[0][0]) > self.delay:
             stale.append(batches[0])
             if len(batch) + len(batches[0]) > self.most:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import msgspec
@@ -29,7 +29,8 @@ class Vllm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     running is preempted (``policy = "priority"``: the least urgent, of those the last that arrived), to be computed
     again, and goes to the head of the queue. The defaults are those of ``SchedulerConfig``; a server on a H100 or
     H200 starts with 8192 tokens and 1024 seats. Left out: ``enable_chunked_prefill = false``, speculative decoding,
-    encoders, LoRA limits, asynchronous scheduling, pipeline stages, transfers of the cache.
+    encoders, LoRA limits, asynchronous scheduling, pipeline stages, transfers of the cache; and that prompts that start
+    in the same step find each other's blocks in the prefix cache.
     """
 
     max_num_batched_tokens: int = 2048
@@ -76,15 +77,32 @@ class VllmDecider:
         """Running requests, then waiting ones."""
         running, waiting = view.running, view.waiting
         self.threshold = self.longest_chunk if running + waiting > 1 else self.budget
-        if view.prefilling or view.growth > view.free_blocks:
+        growth, free = view.growth, view.free_blocks
+        if view.prefilling or (growth > free and self.by_priority):
             return self._one_by_one(view)
-        if not waiting:
+        if growth > free:
+            return self._without_the_last(view, growth, free)
+        if not waiting or running == self.seats:
             return _DECODE if running else _IDLE
-        prefill, cut = self._admitted(view, self.budget - running, running, view.free_blocks - view.growth)
-        return Step(prefill=prefill, lasts="step" if cut else "change") if prefill or running else _IDLE
+        chosen, cut = self._admitted(view, self.budget - running, running, free - growth)
+        if not chosen and not running:
+            return _IDLE
+        if cut or self.by_priority:
+            return Step(prefill=tuple(chosen), lasts="step" if cut else "change")
+        return Step(len(chosen))
+
+    def _without_the_last(self, view: PagedView, growth: int, free: int) -> Step:
+        """All decode and there are not blocks for all: the last lose their seats, one after the other."""
+        rows, preempted = list(view.seats), []
+        while growth > free:
+            victim = rows.pop()
+            preempted.append(victim)
+            free += view.blocks(victim)
+            growth -= view.grows(victim)
+        return Step(preempt=tuple(preempted), lasts="step")
 
     def _one_by_one(self, view: PagedView) -> Step:
-        """Somebody is partly prefilled, or there are not blocks for all: as the source has it, request by request."""
+        """Somebody is partly prefilled, or the least urgent go: as the source has it, request by request."""
         rows, free, budget = list(view.seats), view.free_blocks, self.budget
         scheduled: dict[int, tuple[int, int]] = {}
         preempted: list[int] = []
@@ -112,7 +130,7 @@ class VllmDecider:
         cut = any(tokens < view.prefilling[i] for i, tokens in prefill)
         if not preempted:
             more, cut_too = self._admitted(view, budget, len(rows), free)
-            prefill, cut = prefill + more, cut or cut_too
+            prefill, cut = (*prefill, *more), cut or cut_too
         skip = tuple(i for i in rows if i not in scheduled and i not in view.prefilling)
         return Step(
             prefill=prefill, preempt=tuple(preempted), skip=skip, lasts="step" if cut or preempted else "change"
@@ -123,31 +141,34 @@ class VllmDecider:
             return rows[-1]
         return max(rows, key=lambda i: (view.priority(i), view.arrival(i), i))
 
-    def _admitted(
-        self, view: PagedView, budget: int, running: int, free: int
-    ) -> tuple[tuple[tuple[int, int], ...], bool]:
+    def _admitted(self, view: PagedView, budget: int, running: int, free: int) -> tuple[list[tuple[int, int]], bool]:
         """Who starts with how many tokens; and whether tokens are what somebody lacks, so that more follows."""
         chosen: list[tuple[int, int]] = []
-        cut = False
-        for request in self._queue(view):
-            if running == self.seats:
+        cut, longest, seats = False, self.threshold, self.seats
+        kept = int(self.watermark * view.total_blocks) if self.watermark else 0
+        for request, tokens, need in self._queue(view):
+            if running == seats:
                 break
             if not budget:
-                return tuple(chosen), True
-            backlog = view.backlog(request)
-            tokens = min(backlog, self.threshold, budget)
-            need = view.needs(request, tokens)
-            kept = int(self.watermark * view.total_blocks) if running else 0
-            if (view.needs(request, backlog) if self.whole else need) + kept > free:
+                return chosen, True
+            room = free - kept if running else free
+            if self.whole and need > room:
+                break
+            whole = tokens <= longest and tokens <= budget
+            if not whole:
+                tokens = min(longest, budget)
+                need = view.needs(request, tokens)
+            if need > room:
                 break
             chosen.append((request, tokens))
-            cut = cut or tokens < backlog
+            cut = cut or not whole
             budget -= tokens
             free -= need
             running += 1
-        return tuple(chosen), cut
+        return chosen, cut
 
-    def _queue(self, view: PagedView) -> Iterable[int]:
+    def _queue(self, view: PagedView) -> Iterator[tuple[int, int, int]]:
         if not self.by_priority:
-            return view.queue()
-        return sorted(view.queue(), key=lambda i: (view.priority(i), view.arrival(i), i))
+            return view.demands()
+        ranked = sorted(view.queue(), key=lambda i: (view.priority(i), view.arrival(i), i))
+        return ((i, *view.demand(i)) for i in ranked)
