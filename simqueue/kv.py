@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal
 
 from simqueue.errors import InvariantError
@@ -29,11 +30,13 @@ class Blocks:
         size: tokens in a block.
         total: blocks there are.
         free: blocks that nobody holds; the prefix cache may keep old contents in them.
+        phases: how many rows take a block in the steps that begin when the decode clock, modulo ``size``, shows each
+            number.
     """
 
     def __init__(self, size: int, total: int) -> None:
         self.size, self.total, self.free = size, total, total
-        self._phases = [0] * size
+        self.phases = [0] * size
         self._growing = 0
 
     def of(self, tokens: int) -> int:
@@ -50,36 +53,48 @@ class Blocks:
         """Somebody holds so many less."""
         self.free += count
 
-    # Rows that decode: `end` is the value of the decode clock when a row has all its tokens, `full` their number.
+    # A row that decodes has one more token in each step of the decode clock. `born` is what the clock would have shown
+    # when it had none: at clock t it has ``t - born``, and it takes a block in steps where they fill all of its own.
 
-    def _phase(self, end: int, full: int) -> int:
-        """At clock t it has ``full - end + t`` tokens in the cache; it takes a block in the steps where they fill all
-        of theirs."""
-        return (end - full) % self.size
-
-    def join(self, end: int, full: int) -> None:
+    def join(self, born: int) -> None:
         """A row decodes from now on, and holds what it computes."""
-        self._phases[self._phase(end, full)] += 1
+        self.phases[born % self.size] += 1
         self._growing += 1
 
-    def leave(self, end: int, full: int) -> None:
+    def leave(self, born: int) -> None:
         """It does no longer."""
-        self._phases[self._phase(end, full)] -= 1
+        self.phases[born % self.size] -= 1
         self._growing -= 1
 
-    def grows(self, end: int, full: int, clock: int) -> bool:
-        """Whether the row takes a block in the step that begins at ``clock``."""
-        return clock % self.size == self._phase(end, full)
+    def start(self, prompts: Iterable[int], clock: int) -> None:
+        """Prompts of so many tokens are computed in the step that begins at ``clock``, and decode from then on."""
+        size, phases, taken, count = self.size, self.phases, 0, 0
+        for tokens in prompts:
+            taken -= -tokens // size
+            phases[(clock + 1 - tokens) % size] += 1
+            count += 1
+        self._growing += count
+        self.take(taken)
 
-    def growth(self, clock: int, steps: int = 1) -> int:
+    def end(self, born: int, tokens: int) -> None:
+        """A row leaves with so many tokens, and gives back what it holds."""
+        self.phases[born % self.size] -= 1
+        self._growing -= 1
+        self.free -= -tokens // self.size
+
+    def grows(self, born: int, clock: int) -> bool:
+        """Whether the row takes a block in the step that begins at ``clock``."""
+        return (clock - born) % self.size == 0
+
+    def growth(self, clock: int, steps: int) -> int:
         """Blocks that all rows take in so many steps from ``clock`` on."""
-        cycles, rest = divmod(steps, self.size)
-        phases, begin = self._phases, clock % self.size
-        taken = cycles * self._growing
-        if rest:
-            ahead = phases[begin : begin + rest]
-            taken += sum(ahead) + sum(phases[: rest - len(ahead)])
-        return taken
+        size, phases = self.size, self.phases
+        cycles, rest = divmod(steps, size)
+        begin = clock % size
+        end = begin + rest
+        if end <= size:
+            return cycles * self._growing + sum(phases[begin:end])
+        return (cycles + 1) * self._growing - sum(phases[end - size : begin])
 
     def lasting(self, clock: int, steps: int, kept: int) -> int:
         """How many of ``steps`` steps from ``clock`` on the free blocks, less so many, are enough for."""
@@ -90,7 +105,7 @@ class Blocks:
             return 0
         done, left = divmod(free, growing)
         done *= size
-        phases = self._phases
+        phases = self.phases
         for at in range(clock, clock + size):
             left -= phases[at % size]
             if left < 0 or done >= steps:
@@ -109,84 +124,124 @@ class Unlimited(Blocks):
         """None."""
         return 0
 
-    def join(self, end: int, full: int) -> None:
+    def join(self, born: int) -> None:
         """Takes nothing."""
 
-    def leave(self, end: int, full: int) -> None:
+    def leave(self, born: int) -> None:
         """Gives nothing."""
 
-    def grows(self, end: int, full: int, clock: int) -> bool:
+    def start(self, prompts: Iterable[int], clock: int) -> None:
+        """Takes nothing."""
+
+    def end(self, born: int, tokens: int) -> None:
+        """Gives nothing."""
+
+    def grows(self, born: int, clock: int) -> bool:
         """Never."""
         return False
 
+    def growth(self, clock: int, steps: int) -> int:
+        """None."""
+        return 0
+
+    def lasting(self, clock: int, steps: int, kept: int) -> int:
+        """All of them."""
+        return steps
+
+
+class Unit:
+    """Some blocks in a row, and what is in them.
+
+    Attributes:
+        name: stands for all tokens up to its end.
+        users: how many requests hold it.
+    """
+
+    __slots__ = ("name", "users")
+
+    def __init__(self, name: Hashable) -> None:
+        self.name, self.users = name, 1
+
 
 class PrefixCache(Blocks):
-    """Blocks with a memory: what full blocks hold is known by a hash of all tokens up to their end, and a request that
+    """Blocks with a memory: what full blocks hold is known by a name of all tokens up to their end, and a request that
     begins alike need not compute them again.
 
-    Hashes are of units of ``unit`` blocks. A unit that somebody uses is counted once, however many do. Those that
-    nobody uses are free, and forgotten, the least recently used first, when no empty block is left.
+    Names are of units of ``unit`` blocks. A unit that somebody uses is counted once, however many do. Those that nobody
+    uses are free; when no empty block is left they are forgotten in the order in which the last user let go of them, of
+    a request the last unit first. There may be several of one name: the first to get it is found. This is the order of
+    the free queue of vLLM v1 (``block_pool.py``).
     """
 
     def __init__(self, size: int, total: int, unit: int) -> None:
         super().__init__(size, total)
         self.unit = unit
-        self._users: dict[int, int] = {}
-        self._idle: dict[int, None] = {}
+        self._found: dict[Hashable, Unit] = {}
+        # Others of the same name.
+        self._copies: dict[Hashable, list[Unit]] = {}
+        self._idle: OrderedDict[Unit, None] = OrderedDict()
 
-    def hits(self, hashes: Sequence[int], tokens: int) -> int:
-        """How many units of so many tokens are here, from the first on; the last token is always computed."""
-        most = min(len(hashes), (tokens - 1) // (self.unit * self.size))
-        users, idle = self._users, self._idle
-        for k in range(most):
-            if hashes[k] not in users and hashes[k] not in idle:
-                return k
-        return most
+    def hits(self, names: Sequence[Hashable]) -> tuple[list[Unit], int]:
+        """The units of these names that are here, from the first on, and how many of them nobody uses."""
+        units: list[Unit] = []
+        idle, found = 0, self._found
+        for name in names:
+            unit = found.get(name)
+            if unit is None:
+                break
+            units.append(unit)
+            if not unit.users:
+                idle += 1
+        return units, idle
 
-    def idle(self, hashes: Sequence[int]) -> int:
-        """Blocks of these units that nobody uses: using them takes free blocks."""
-        idle = self._idle
-        return self.unit * sum(h in idle for h in hashes)
-
-    def alone(self, hashes: Sequence[int]) -> int:
+    def alone(self, units: Sequence[Unit]) -> int:
         """Blocks of these units that nobody else uses."""
-        return self.unit * sum(self._users[h] == 1 for h in hashes)
+        return self.unit * sum([unit.users == 1 for unit in units])
 
-    def use(self, hashes: Sequence[int]) -> None:
+    def use(self, units: Sequence[Unit]) -> None:
         """One more uses these units, which are here."""
-        for h in hashes:
-            if h in self._idle:
-                del self._idle[h]
+        for unit in units:
+            if not unit.users:
+                del self._idle[unit]
                 self.free -= self.unit
-                self._users[h] = 1
-            else:
-                self._users[h] += 1
+            unit.users += 1
 
-    def keep(self, unit_hash: int) -> bool:
-        """A request has filled one more unit of its own blocks: from now on others can use it too. False if there is
-        such a unit already, so that this one stays its own."""
-        if unit_hash in self._users or unit_hash in self._idle:
-            return False
-        self._users[unit_hash] = 1
-        return True
+    def keep(self, names: Sequence[Hashable]) -> list[Unit]:
+        """A request has filled these units of its own blocks: from now on others can use them too."""
+        units, found = [], self._found
+        for name in names:
+            unit = Unit(name)
+            units.append(unit)
+            if found.setdefault(name, unit) is not unit:
+                self._copies.setdefault(name, []).append(unit)
+        return units
 
-    def release(self, hashes: Sequence[int]) -> None:
+    def release(self, units: Sequence[Unit]) -> None:
         """One less uses these units; the last are forgotten first."""
-        for h in reversed(hashes):
-            users = self._users[h] - 1
-            if users:
-                self._users[h] = users
-            else:
-                del self._users[h]
-                self._idle[h] = None
-                self.free += self.unit
+        idle, freed = self._idle, 0
+        for unit in reversed(units):
+            unit.users -= 1
+            if not unit.users:
+                idle[unit] = None
+                freed += self.unit
+        self.free += freed
 
     def take(self, count: int) -> None:
         """See `Blocks.take`; forgets what has to be."""
         super().take(count)
-        self._forget()
+        spare = self.free - len(self._idle) * self.unit
+        while spare < 0:
+            self._forget(self._idle.popitem(last=False)[0])
+            spare += self.unit
 
-    def _forget(self) -> None:
-        idle, unit = self._idle, self.unit
-        while len(idle) * unit > self.free:
-            del idle[next(iter(idle))]
+    def _forget(self, unit: Unit) -> None:
+        copies = self._copies.get(unit.name)
+        if not copies:
+            del self._found[unit.name]
+            return
+        if self._found[unit.name] is unit:
+            self._found[unit.name] = copies.pop(0)
+        else:
+            copies.remove(unit)
+        if not copies:
+            del self._copies[unit.name]

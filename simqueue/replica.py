@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import add
+
 from simqueue.cost.profile import Measured
 from simqueue.engine import Engine
 from simqueue.errors import ConfigError
@@ -82,6 +84,31 @@ def is_paged(system: System) -> bool:
     return paged
 
 
+def turns_away(policy: BatchingPolicy) -> bool:
+    """Whether the policy may turn requests away."""
+    return bool(getattr(policy, "turns_away", False))
+
+
+def may_turn_away(system: System) -> bool:
+    """Whether the server may: for want of memory, by its admission or by its policy. Raises ConfigError: see
+    `is_paged`."""
+    return is_paged(system) or system.admission is not None or turns_away(system.policy)
+
+
+def memory_remedy(system: System, requests: Requests) -> str:
+    """What to change where no request ever fits the memory: perhaps only the most that it may come to does not."""
+    memory, longest = blocks(system, None), longest_context(system) or 0
+    fits = memory.of(min(map(add, requests.prompt, requests.output))) <= memory.total
+    if fits and requests.max_output is not None:
+        return "give more blocks, or a lower workload.max_output_tokens"
+    if fits and memory.of(longest) > memory.total:
+        return (
+            f"give workload.max_output_tokens, without which the policy makes room for the whole context of {longest} "
+            "tokens, or more blocks"
+        )
+    return "give more blocks"
+
+
 def check_order(system: System) -> None:
     """Refuse an order that the policy would not follow. Raises ConfigError."""
     if not isinstance(system.order, Fcfs) and not getattr(system.policy, "ordered", False):
@@ -121,9 +148,11 @@ def block_bytes(system: System) -> float:
 
 
 def token_bytes(system: System) -> float:
-    """Bytes of a token's keys and values in every layer. Raises ConfigError without a profile."""
+    """Bytes of a token's keys and values in every layer. Raises ConfigError if nobody says so."""
+    if system.memory is not None and system.memory.kv_bytes_per_token is not None:
+        return system.memory.kv_bytes_per_token
     model = _model(system)
-    return 2 * model.layers * model.hidden * _bytes(model)
+    return 2 * model.layers * (model.kv_hidden or model.hidden) * _bytes(model)
 
 
 def _fitting(system: System) -> int:

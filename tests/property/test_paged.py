@@ -18,6 +18,7 @@ from simqueue.fates import OUTCOMES
 from simqueue.policy import FastServe, Orca, Sarathi, Sglang, Srpt, TensorrtLlm, Tgi, Vllm
 
 PS = 1e-12
+UNITS = {"hash_block_tokens": 4}
 Policies = Callable[[st.DrawFn, int], Any]
 
 
@@ -217,6 +218,17 @@ def test_gaps_between_tokens_one_by_one(kind: str) -> None:
         assert found["p90"] == pytest.approx(np.quantile(gaps, 0.9, method="inverted_cdf") * PS)
 
     law()
+
+
+def test_what_a_step_computes_is_found_in_the_next() -> None:
+    """Both come at once and begin alike. The second one fits beside the first only with what that one computes: it
+    has its only token after the second step, and not when the first has left."""
+    columns = {"arrival_s": [0.0, 0.0], "prompt_tokens": [8, 9], "output_tokens": [5, 1], "hash_ids": ["1 2 3", "1 2"]}
+    work = Workload.of({k: np.array(v, object if k == "hash_ids" else None) for k, v in columns.items()}, UNITS)
+    system = System(Vllm(100, 9), Affine(1e-3), memory=Memory(4, 4, prefix_caching=True))
+    for how in ({}, {"longest_leap": 1}):
+        result = simulate(work, system, **how)
+        assert result.grid.seconds(result.finished).tolist() == [0.005, 0.002]
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from transcriptions.common import Memory, Req, StepPlan
 
 from simqueue import Affine, System, Workload, simulate
 from simqueue.cost.linear import LinearCost
-from simqueue.kv import ENDLESS, Blocks, Unlimited
+from simqueue.kv import ENDLESS, Blocks, PrefixCache, Unlimited
 from simqueue.paged import PagedEngine
 from simqueue.plan import Step
 from simqueue.policy import FasterTransformer, Orca, Sarathi, Sglang, TensorrtLlm, Tgi, Vllm
@@ -65,13 +65,22 @@ class Noted:
         return decision
 
 
-def plans(policy: Any, requests: Sequence[Req], memory: Memory | None) -> list[StepPlan]:
-    """What the engine runs, one step at a time."""
+def plans(
+    policy: Any, requests: Sequence[Req], memory: Memory | None, hashes: Mapping[int, Sequence[int]] | None = None
+) -> list[StepPlan]:
+    """What the engine runs, one step at a time; with a prefix cache if there are ``hashes`` of blocks of prompts."""
     noted = Noted(policy)
     columns = (np.array([getattr(r, key) for r in requests], np.int64) for key in ("arrival", "prompt", "output"))
     most = [r.max_output for r in requests]
-    rows = Requests(*columns, None if None in most else most, traits={"priority": [r.priority for r in requests]})
+    rows = Requests(
+        *columns,
+        None if None in most else most,
+        hashes=None if hashes is None else [hashes[r.id] for r in requests],
+        traits={"priority": [r.priority for r in requests]},
+    )
     blocks = Unlimited() if memory is None else Blocks(memory.block_size, memory.num_blocks)
+    if memory and hashes is not None:
+        blocks = PrefixCache(memory.block_size, memory.num_blocks, unit=1)
     engine = PagedEngine(noted, rows, GRID, blocks, longest=ENDLESS, track_extremes=True)
     leaps = drive(engine, rows, Columns(rows.arrival), COST, longest_leap=1).columns()
     ends = (leaps["start"] + leaps["total"]).tolist()
@@ -124,6 +133,26 @@ def test_vllm(policy: str) -> None:
         same(plans(Vllm(**knobs), requests, memory), vllm_v1.run(requests, price=price, memory=memory, **knobs))
 
     equal(400, compare)
+
+
+def test_vllm_with_a_prefix_cache() -> None:
+    """One seat, so that nobody starts beside another: what a step computes is found in the next one here, by those who
+    are scheduled behind it in the same one there. All else is in it: what is forgotten first, and copies."""
+
+    def compare(crowd: tuple[list[Req], Memory | None], data: st.DataObject) -> None:
+        requests, memory = crowd
+        if memory is None:
+            return
+        budget = data.draw(st.sampled_from([1, 7, 100]))
+        hashes = {}
+        for request in requests:
+            whose = data.draw(st.integers(0, 2))
+            hashes[request.id] = [100 * whose + k for k in range(request.prompt // memory.block_size)]
+        knobs = {"max_num_seqs": 1, "max_num_batched_tokens": budget}
+        theirs = vllm_v1.run(requests, price=price, memory=memory, hashes=hashes, **knobs)
+        same(plans(Vllm(**knobs), requests, memory, hashes), theirs)
+
+    equal(150, compare)
 
 
 def test_sarathi() -> None:

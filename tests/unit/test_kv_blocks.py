@@ -19,9 +19,9 @@ def test_growth_row_by_row(
     """A row of so many tokens in the cache takes a block in each step in which they fill all of its blocks."""
     blocks = Blocks(size, 1000)
     taken = [0] * (steps + more)
-    for cached, left in rows:
-        blocks.join(clock + left, cached + left)
-        assert blocks.grows(clock + left, cached + left, clock) == (cached % size == 0)
+    for cached, _ in rows:
+        blocks.join(clock - cached)
+        assert blocks.grows(clock - cached, clock) == (cached % size == 0)
         for step in range(steps + more):
             taken[step] += (cached + step) % size == 0
     assert blocks.growth(clock, steps) == sum(taken[:steps])
@@ -38,26 +38,43 @@ def test_nobody_takes_what_is_not_there() -> None:
         blocks.take(2)
 
 
+def found(cache: PrefixCache, *names: int) -> tuple[int, int]:
+    units, idle = cache.hits(names)
+    return len(units), idle
+
+
 def test_a_prefix_is_counted_once_and_forgotten_last() -> None:
     cache = PrefixCache(4, 6, unit=1)
     # Twelve tokens: three full blocks, which this request fills and leaves.
     cache.take(3)
-    assert all(cache.keep(h) for h in (1, 2, 3))
-    assert not cache.keep(2)
-    assert cache.hits((1, 2, 3, 9), 17) == 3
-    assert cache.hits((1, 2, 3), 12) == 2  # the last token is always computed
-    assert cache.hits((5, 2, 3), 17) == 0  # a prefix, or nothing
-    cache.use((1, 2))
+    mine = cache.keep((1, 2, 3))
+    assert found(cache, 1, 2, 3, 9) == (3, 0)
+    assert found(cache, 5, 2, 3) == (0, 0)  # a prefix, or nothing
+    theirs, _ = cache.hits((1, 2))
+    cache.use(theirs)
     assert cache.free == 3
-    assert cache.alone((1, 2, 3)) == 1
-    cache.release((1, 2, 3))
+    assert cache.alone(mine) == 1
+    cache.release(mine)
     assert cache.free == 4
-    cache.release((1, 2))
+    cache.release(theirs)
     assert cache.free == 6
     # Three blocks are empty, three hold what is known; the end of the prefix goes first.
     cache.take(4)
-    assert [cache.hits((1, 2, 3), 99), cache.idle((1, 2))] == [2, 2]
+    assert found(cache, 1, 2, 3) == (2, 2)
     cache.take(1)
-    assert cache.hits((1, 2, 3), 99) == 1
+    assert found(cache, 1, 2, 3) == (1, 1)
     cache.take(1)
-    assert cache.hits((1, 2, 3), 99) == 0
+    assert found(cache, 1, 2, 3) == (0, 0)
+
+
+def test_of_two_units_alike_the_first_is_found_until_it_is_forgotten() -> None:
+    cache = PrefixCache(4, 3, unit=1)
+    cache.take(2)
+    first, second = cache.keep((7,)), cache.keep((7,))
+    assert cache.hits((7,))[0] == first
+    cache.release(first)
+    cache.release(second)
+    cache.take(2)
+    assert cache.hits((7,)) == (second, 1)
+    cache.take(1)
+    assert cache.hits((7,)) == ([], 0)

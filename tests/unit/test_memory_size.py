@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from simqueue import Affine, Measured, Memory, System
+from simqueue import Affine, Measured, Memory, System, Workload, simulate
 from simqueue.errors import ConfigError
-from simqueue.policy import Vllm
+from simqueue.policy import BatchingPolicy, FastServe, Orca, Sglang, TensorrtLlm, Tgi, Vllm
 from simqueue.profile import save_profile
 from simqueue.replica import blocks, token_bytes
 
@@ -46,3 +46,20 @@ def test_sizes_are_positive(key: str, value: float) -> None:
     others = {} if key == "gpu_memory_gib" else {"num_blocks": 4}
     with pytest.raises(ConfigError, match=f"memory: {key} = "):
         Memory(**others, **{key: value})
+
+
+@pytest.mark.parametrize("policy", [Orca(max_bs=8), Tgi(), FastServe(), Sglang(), TensorrtLlm()], ids=repr)
+def test_where_only_the_most_that_requests_may_come_to_does_not_fit_the_remedy_is_to_say_less(
+    policy: BatchingPolicy,
+) -> None:
+    """A model of unlimited context, and 800 tokens of memory for requests of 12."""
+
+    def remedy(tokens: int = 10, **known: list[int]) -> str:
+        served = System(policy, Affine(1e-3), memory=Memory(num_blocks=50), max_context_tokens=2**31 - 1)
+        with pytest.raises(ConfigError) as caught:
+            simulate(Workload.from_columns([0, 1], [tokens] * 2, [2, 2], **known), served)
+        return str(caught.value).removeprefix("memory: none of 2 requests ever fits it: give ")
+
+    assert remedy().startswith("workload.max_output_tokens, without which the policy makes room for the whole context ")
+    assert remedy(max_output_tokens=[1000, 1000]) == "more blocks, or a lower workload.max_output_tokens"
+    assert remedy(1000) == "more blocks"
