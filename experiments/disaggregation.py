@@ -49,8 +49,7 @@ def spec(requests: int) -> WorkloadSpec:
 
 def pools(server: str, prefill: int) -> sq.Cluster | sq.Disaggregation:
     """So many GPUs that only prefill; 0: none does one thing only."""
-    policy: Any = Vllm(max_num_seqs=SEATS)
-    system = sq.System(policy, SERVERS[server])
+    system = sq.System(Vllm(max_num_seqs=SEATS), SERVERS[server])
     if not prefill:
         return sq.Cluster.of(GPUS, system, ShortestQueue())
     apart = (sq.Cluster.of(count, system, ShortestQueue()) for count in (prefill, GPUS - prefill))
@@ -110,7 +109,7 @@ def finding(found: Found) -> str:
         apart = [(server, name, load) for name in LAYOUTS if name != TOGETHER and (server, name, load) in found]
         best = min(apart, key=lambda case: found[case]["itl_p99_s"].mean())
         itl, _ = change(found, best, (server, TOGETHER, load), "itl_p99_s")
-        told.append(f"{100 * itl:+.0f} % for {server}")
+        told.append(f"{round(100 * itl):+d} % for {server}")
     return f"Prefill apart from decode at load {load:g}: p99 ITL {', '.join(told)}"
 
 

@@ -40,9 +40,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_run(
     with pytest.raises(SystemExit) as refused:
         script.main(["--out", str(tmp_path / "file")])
     assert refused.value.code == 2
-    assert (
-        capsys.readouterr().err == f"live_timeline: {tmp_path}/file: {tmp_path}/file is no folder: give another one\n"
-    )
+    assert capsys.readouterr().err == f"live_timeline: {tmp_path}/file is no folder: give another one\n"
 
 
 def test_ctrl_c_ends_it_in_one_line(
