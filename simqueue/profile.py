@@ -33,8 +33,8 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Model(_Strict, frozen=True):
     """What was measured: its context window in tokens, and its size.
 
-    ``kv_hidden``: numbers that the keys of a token have in a layer, and its values; fewer than ``hidden`` where heads of
-    queries share them (grouped-query attention). None: as many.
+    ``kv_hidden``: numbers that the keys of a token have in a layer, and its values; fewer than ``hidden`` where heads
+    of queries share them (grouped-query attention). None: as many.
     """
 
     name: str

@@ -52,7 +52,8 @@ class Scaler:
 
     def __init__(self, rule: Autoscaling, replicas: int, every: int, start: int) -> None:
         self._rule, self._replicas, self._every, self._start = rule, replicas, every, start
-        self._starting: set[int] = set()
+        # Since when each of those starts.
+        self._starting: dict[int, int] = {}
         self._busy: dict[Replica, int] = {}
 
     def begin(self, dispatcher: Dispatcher) -> None:
@@ -61,18 +62,23 @@ class Scaler:
         dispatcher.plan(self._every, self._decide)
 
     def _decide(self, now: int) -> None:
-        wanted = min(self._replicas, max(self._rule.min_replicas, ceil(self._demand(now) / self._rule.target)))
+        # Three that are busy as much as wanted are three.
+        needed = ceil(self._demand(now) / self._rule.target - 1e-9)
+        wanted = min(self._replicas, max(self._rule.min_replicas, needed))
         there = len(self._dispatcher.up) + len(self._starting)
         for _ in range(there, wanted):
             self._add(now)
-        for number in self._superfluous(there - wanted):
-            self._dispatcher.drain(number, now)
+        self._let_go(there - wanted, now)
         self._dispatcher.plan(now + self._every, self._decide)
 
-    def _superfluous(self, count: int) -> list[int]:
-        """So many of those with the highest numbers; somebody stays to take requests while others start."""
-        up = sorted(self._dispatcher.up, reverse=True)
-        return up[: max(0, min(count, len(up) - 1))]
+    def _let_go(self, count: int, now: int) -> None:
+        """So many are not needed: first those who are still starting, then those with the highest numbers."""
+        for _ in range(min(count, len(self._starting))):
+            _, since = self._starting.popitem()
+            self._dispatcher.given_up += now - since
+            count -= 1
+        for number in sorted(self._dispatcher.up, reverse=True)[: max(0, count)]:
+            self._dispatcher.drain(number, now)
 
     def _demand(self, now: int) -> float:
         """Of all replicas that take requests together."""
@@ -88,9 +94,11 @@ class Scaler:
         free = (number for number in range(self._replicas) if number not in up and number not in self._starting)
         number = next((number for number in free if not signals.outstanding[number]), None)
         if number is not None:
-            self._starting.add(number)
+            self._starting[number] = now
             self._dispatcher.plan(now + self._start, partial(self._ready, number, now))
 
     def _ready(self, number: int, since: int, at: int) -> None:
-        self._starting.remove(number)
-        self._dispatcher.bring(number, at, since)
+        # It may have been given up, and another one started since.
+        if self._starting.get(number) == since:
+            del self._starting[number]
+            self._dispatcher.bring(number, at, since)

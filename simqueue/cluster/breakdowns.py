@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from simqueue.cluster.callers import Callers
@@ -19,6 +20,8 @@ class Breakdowns:
 
     def __init__(self, spans: Sequence[Iterator[tuple[int, int]]], then: str, callers: Callers | None) -> None:
         self._spans, self._then, self._callers = spans, then, callers
+        # Of those whose answers go on elsewhere: tokens so far.
+        self._emitted = Counter[int]()
 
     def begin(self, dispatcher: Dispatcher) -> None:
         """Plan the first failure of each."""
@@ -35,8 +38,10 @@ class Breakdowns:
         self._dispatcher.plan(now + down, lambda at: self._come_back(number, at, now))
         unfinished = self._dispatcher.take_away(number, now).fail(now)
         for row, emitted in unfinished:
+            if self._then == "resumed":
+                self._emitted[row] += emitted
             if self._then != "lost":
-                self._dispatcher.send(row, now, emitted if self._then == "resumed" else 0)
+                self._dispatcher.send(row, now, self._emitted[row])
             elif self._callers:
                 self._callers.hear(row, now)
 

@@ -16,7 +16,7 @@ from simqueue.cluster.simulate import cluster_saturation_rps, simulate_cluster
 from simqueue.cost.base import UNLIMITED
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.record import Column
-from simqueue.sim.given import fits
+from simqueue.sim.given import expect, fits
 from simqueue.sim.simulate import fitted
 from simqueue.workload import Workload
 
@@ -46,6 +46,8 @@ def simulate_disaggregated(
     Raises:
         ConfigError, ProfileError, WorkloadError, InvariantError: as `simulate_cluster` has them.
     """
+    expect(workload, Workload)
+    expect(pools, Disaggregation)
     if workload.waits:
         raise ConfigError("disaggregation: users who wait for their answers are not served yet: use other arrivals")
     for pool in (pools.prefill, pools.decode):

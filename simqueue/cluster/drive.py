@@ -54,7 +54,8 @@ class Dispatcher:
     Attributes:
         up: by number, the replicas that take requests.
         lives: every replica that there was: one that comes back is another one of the same number.
-        drained: when each of these took its last request, of those that are not up any more.
+        ended: when each of these took its last request, of those that are not up any more.
+        given_up: ticks that replicas had been starting for when they were found not to be needed.
         ready: ``(since when, how many)`` take requests, in order.
     """
 
@@ -74,7 +75,8 @@ class Dispatcher:
         self.lives: list[Life] = []
         for number in signals.ready:
             self._begin(number, 0, 0)
-        self.drained: dict[Replica, int] = {}
+        self.ended: dict[Replica, int] = {}
+        self.given_up = 0
         self.ready = [(0, len(self.up))]
         self._held: list[tuple[int, int]] = []
         if control:
@@ -145,12 +147,12 @@ class Dispatcher:
 
     def drain(self, number: int, now: int) -> None:
         """It takes no more requests, and answers those that it has."""
-        self.drained[self.up[number]] = now
         self.take_away(number, now).drain(now)
 
     def take_away(self, number: int, now: int) -> Replica:
         """It takes no more requests."""
         replica = self.up.pop(number)
+        self.ended[replica] = now
         self._changed(now)
         return replica
 

@@ -60,6 +60,13 @@ class Failures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for replica in {outage.replica for outage in self.outages}:
             self._refuse_overlap(replica)
 
+    @property
+    def availability(self) -> float:
+        """The share of the time in which a replica takes requests, in the long run: 1 where outages are given."""
+        if self.mean_up_s is None or self.mean_down_s is None:
+            return 1.0
+        return self.mean_up_s / (self.mean_up_s + self.mean_down_s + self.start_s)
+
     def _refuse_overlap(self, replica: int) -> None:
         for before, after in pairwise(self._of(replica)):
             if after.at_s < before.at_s + before.for_s + self.start_s:

@@ -105,14 +105,18 @@ class ClusterResult(Times):
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up: those of `simqueue.Result.summary` for all replicas
-        together (utilisation is their mean), and in ``by_replica`` a row for each."""
+        together, and in ``by_replica`` a row for each. Utilisation is their mean; where replicas come and go it is the
+        share of the time in which they were there, in the whole run, and the imbalance is of those who served
+        anybody."""
         by_replica = self.by_replica()
-        utilisation = float(np.mean([row["utilisation"] for row in by_replica]))
+        changes = len(self.ready) > 1
+        utilisation = self._busy_share if changes else float(np.mean([row["utilisation"] for row in by_replica]))
+        served = [row["requests"] for row in by_replica if row["requests"] or not changes]
         return {
             **self.figures(utilisation, self._batch_size(self.window[0]), self._itl()),
             "replicas": self.replicas,
             "replica_seconds": self.replica_ticks / self.grid.ticks_per_s,
-            "imbalance": imbalance([row["requests"] for row in by_replica]),
+            "imbalance": imbalance(served),
             "by_replica": by_replica,
             **self._fates(),
         }
@@ -155,6 +159,10 @@ class ClusterResult(Times):
     def _busy(self, replica: int) -> float:
         mine = (share.result.leaps for share in self.shares if share.replica == replica)
         return sum(metrics.busy(leaps, *self.window) for leaps in mine)
+
+    @property
+    def _busy_share(self) -> float:
+        return sum(int(share.result.leaps["total"].sum()) for share in self.shares) / self.replica_ticks
 
     def _batch_size(self, start: int) -> dict[str, float]:
         leaps = [share.result.leaps for share in self.shares]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from simqueue.checks import at_least
@@ -102,9 +103,11 @@ def simulate_cluster(
 
 
 def cluster_saturation_rps(workload: Workload, cluster: Cluster) -> float:
-    """Requests per second that all replicas finish together when each has requests waiting from the start."""
+    """Requests per second that all replicas finish together when each has requests waiting from the start, for the
+    share of the time for which they are there."""
     each = {id(system): saturation_rps(workload, system) for system in cluster.distinct}
-    return sum(each[id(system)] for system in cluster.systems)
+    there = cluster.failures.availability if cluster.failures else 1.0
+    return there * sum(each[id(system)] for system in cluster.systems)
 
 
 def bind_all(cluster: Cluster, workload: Workload, seed: int) -> list[Bound]:
@@ -274,13 +277,11 @@ def _served(dispatcher: Dispatcher, ids: Column) -> Iterator[Served]:
 
 
 def _replica_ticks(dispatcher: Dispatcher) -> int:
-    """For how long replicas were there, all together: each to its last answer if it was drained, else to the end."""
+    """For how long replicas were there or starting, all together: each to its end, or to its last answer if it was
+    drained, else to the end of all."""
     end = max(replica.last for replica, _ in dispatcher.lives)
-    drained = dispatcher.drained
-    return sum(
-        (max(replica.last, drained[replica]) if replica in drained else end) - since
-        for replica, since in dispatcher.lives
-    )
+    until = {replica: min(end, max(replica.last, at)) for replica, at in dispatcher.ended.items()}
+    return dispatcher.given_up + sum(until.get(replica, end) - since for replica, since in dispatcher.lives)
 
 
 def _reborn(bound: Bound, life: int) -> Bound:
@@ -307,4 +308,6 @@ def _provenance(cluster: Cluster, about: Mapping[int, Mapping[str, Any]]) -> dic
     """As that of a run of one replica, with the cluster in place of its system."""
     systems = [about[id(system)]["system"] for system in cluster.systems]
     shared = {key: value for key, value in about[id(cluster.systems[0])].items() if key != "system"}
-    return {**shared, "cluster": {"router": described(cluster.router), "systems": systems}}
+    router = {"router": described(cluster.router), "systems": systems}
+    changes = {name: msgspec.to_builtins(getattr(cluster, name)) for name in ("failures", "autoscaling")}
+    return {**shared, "cluster": {**router, **changes}}

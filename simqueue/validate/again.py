@@ -15,6 +15,9 @@ from simqueue.validate.cells import Case
 from simqueue.validate.record import Cell
 from simqueue.workload import Workload
 
+# Of a system, beside its policy, what says which steps are made.
+_PARTS = ("max_context_tokens", "memory", "order", "admission")
+
 
 def unchecked(case: Case, cell: Cell, met: Result) -> list[str]:
     """What the scenario asks for and the runs do not say of themselves.
@@ -36,7 +39,13 @@ def unchecked(case: Case, cell: Cell, met: Result) -> list[str]:
 
 def _asked(case: Case) -> dict[str, Any]:
     scenario = case.scenario
-    system = {"policy": described(scenario.system.policy), "max_context_tokens": scenario.system.max_context_tokens}
+    system = {
+        "policy": described(scenario.system.policy),
+        "max_context_tokens": scenario.system.max_context_tokens,
+        "memory": msgspec.to_builtins(scenario.system.memory),
+        "order": described(scenario.system.order),
+        "admission": msgspec.to_builtins(scenario.system.admission),
+    }
     return _flat(system, msgspec.to_builtins(case.live), scenario.run.seed, scenario.run.warmup)
 
 
@@ -48,8 +57,7 @@ def _ran(cell: Cell, met: Result) -> dict[str, Any]:
 def _flat(system: Mapping[str, Any], live: Mapping[str, Any], seed: int, warmup: int) -> dict[str, Any]:
     """By the names of a scenario's keys, in JSON's types."""
     found = {f"system.policy.{key}": value for key, value in system["policy"].items()}
-    if "max_context_tokens" in system:
-        found["system.max_context_tokens"] = system["max_context_tokens"]
+    found |= {f"system.{key}": system[key] for key in _PARTS if key in system}
     found |= {f"live.{key}": value for key, value in live.items()}
     flat: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(found | {"run.seed": seed, "run.warmup": warmup}))
     return flat

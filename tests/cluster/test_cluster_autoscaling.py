@@ -113,3 +113,23 @@ OUTAGE = Failures(outages=(Outage(0, 1.0, 1.0),))
 def test_refusals(make: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         make()
+
+
+def test_who_still_starts_is_given_up_first() -> None:
+    """At 1 s five are there: two more begin to start, for 10 s. At 4 s two are wanted, at 5 s one: those two are given
+    up, one after the other, and the one that serves goes on alone."""
+    rule = Autoscaling(target=1, every_s=1.0, start_s=10.0)
+    ready, replica_s, replica = by_hand(rule, [0.0, 0.1, 0.2, 0.3, 0.4])
+    assert ready == [[0.0, 1]]
+    assert replica == [0] * 5
+    assert replica_s == 5.0 + 3.0 + 4.0
+
+
+def test_three_that_are_as_busy_as_wanted_are_three() -> None:
+    """2.1 / 0.7 is more than 3 in floating point."""
+    arrivals = np.sort(np.concatenate([np.arange(300) * 10.0 / 7.0 + shift for shift in (0.0, 0.01, 0.02)]))
+    rule = Autoscaling(target=0.7, every_s=10.0, by="utilisation", min_replicas=3)
+    ones = np.ones(len(arrivals), int)
+    cluster = Cluster.of(5, SYSTEM, RoundRobin(), autoscaling=rule)
+    result = simulate_cluster(Workload.from_columns(arrivals, ones, ones), cluster)
+    assert result.ready[:, 1].tolist() == [3]

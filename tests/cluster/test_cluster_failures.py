@@ -192,3 +192,27 @@ ALL_LOST = Cluster.of(1, LONE, RoundRobin(), Failures("lost", (Outage(0, 5.5, 0.
 def test_refusals(make: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         make()
+
+
+def test_tokens_add_up_over_two_failures() -> None:
+    """A second a step, and one for each token. Four tokens have left at 4, 6, 8 and 10 s; then, from 13 s on with a
+    prompt of 7, three at 21, 23 and 25 s; then, from 29 s on with a prompt of 10, the last three from 40 s on."""
+    system = System(policy=Continuous(4), cost=Affine(base_s=1.0, per_new_token_s=1.0))
+    outages = (Outage(0, 10.5, 2.5), Outage(0, 26.0, 3.0))
+    result = simulate_cluster(ONE, Cluster.of(1, system, ShortestQueue(), Failures("resumed", outages)))
+    assert [share.result.workload.prompt_tokens.tolist() for share in result.shares] == [[3], [7], [10]]
+    assert [share.result.workload.output_tokens.tolist() for share in result.shares] == [[10], [6], [3]]
+    assert result.grid.seconds(result.finished).tolist() == [44.0]
+    assert result.grid.seconds(result.first_token).tolist() == [4.0]
+
+
+def test_what_is_paid_for_and_what_one_gets_through() -> None:
+    """Replicas are away for as long as they are there: half of the saturation. One that is away is paid for once."""
+    workload = Workload.from_columns(np.arange(200) * 1.0, np.ones(200, int), np.ones(200, int))
+    failures = Failures("retried", mean_up_s=3.0, mean_down_s=2.0, start_s=1.0)
+    result = simulate_cluster(workload, Cluster.of(4, LONE, ShortestQueue(), failures))
+    assert result.saturation_rps() == pytest.approx(2.0)
+    end = max(share.result.finished.max() for share in result.shares)
+    assert result.replica_ticks <= 4 * end
+    assert result.provenance["cluster"]["failures"]["mean_up_s"] == 3.0
+    assert 0 < result.summary()["utilisation"] < 1
