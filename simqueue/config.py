@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +30,7 @@ from simqueue.system import Admission, CostSpec, Memory, Overheads, System
 from simqueue.tables import (
     choose,
     convert,
+    example,
     kind_of,
     placed,
     refuse_endless,
@@ -39,7 +41,7 @@ from simqueue.tables import (
 )
 from simqueue.testbed import Live
 from simqueue.units import INT64_MAX
-from simqueue.workload import Arrivals, ClientClass, GeometricCount, Lengths, Single, Think, WorkloadSpec
+from simqueue.workload import Arrivals, ClientClass, GeometricCount, Lengths, PairedLengths, Single, Think, WorkloadSpec
 
 
 def _by_kind(*classes: Any) -> dict[str, Any]:
@@ -52,6 +54,7 @@ COSTS = _by_kind(Affine, Measured)
 NOISES = _by_kind(*get_args(Noise))
 ARRIVALS = _by_kind(*get_args(Arrivals))
 LENGTHS = _by_kind(*get_args(Lengths))
+PAIRED_LENGTHS = _by_kind(*get_args(PairedLengths))
 THINKS = _by_kind(*get_args(Think))
 SINGLES = _by_kind(*get_args(Single))
 COUNTS = _by_kind(GeometricCount)
@@ -107,6 +110,15 @@ def load(path: Path | str, overrides: Iterable[str] = ()) -> Scenario:
         raise type(error)(f"{error} (with --set {' --set '.join(overrides)})" if overrides else str(error)) from None
 
 
+@contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """What is refused in here is refused with the name of the scenario's file before it."""
+    try:
+        yield
+    except SimqueueError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
 def read_table(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """The tables of a TOML file as they are, with overrides ``key.key=value`` applied in order.
 
@@ -137,11 +149,11 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
         SimqueueError: in one line, what is wrong, where, and what would do.
     """
     path = Path(path)
-    try:
+    with named(path):
         refuse_unknown(table, ("workload", "system", "cluster", "run", "live", "sweep"), "")
         parts = {key: value for key, value in table.items() if key != "sweep"}
         refuse_endless(parts, "")
-        workload = _workload(_part(table, "workload"))
+        workload = _workload(_part(table, "workload"), path.parent)
         cluster = _cluster(table, path.parent) if "cluster" in table else None
         system = _first(cluster) if cluster else _system(_part(table, "system"), path.parent, "system")
         run = convert(Run, require_table(table.get("run", {}), "run", "[run]"), "run")
@@ -150,8 +162,6 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
         refuse_if_too_much(workload, system)
         if workload.requests is not None and run.warmup >= workload.requests:
             raise ConfigError(f"run.warmup = {run.warmup} leaves none of {workload.requests} requests: lower it")
-    except SimqueueError as error:
-        raise type(error)(f"{path}: {error}") from None
     return Scenario(workload, system, cluster, run, live, sweep, path)
 
 
@@ -161,12 +171,12 @@ def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:
     return require_table(table[name], name, f"[{name}] and keys below it")
 
 
-def _workload(table: Mapping[str, Any]) -> WorkloadSpec:
+def _workload(table: Mapping[str, Any], folder: Path) -> WorkloadSpec:
     place = "workload"
     refuse_unknown(table, WorkloadSpec.__struct_fields__, place)
-    parts = _clients(table, place)
+    parts = _clients(table, folder, place)
     if "classes" in parts:
-        parts["classes"] = _classes(parts["classes"], f"{place}.classes")
+        parts["classes"] = _classes(parts["classes"], folder, f"{place}.classes")
     elif "arrivals" not in table:
         raise ConfigError(f"{place}: the key 'arrivals' is missing; there are {', '.join(ARRIVALS)}")
     try:
@@ -175,18 +185,18 @@ def _workload(table: Mapping[str, Any]) -> WorkloadSpec:
         raise placed(error, place) from None
 
 
-def _classes(tables: Any, place: str) -> list[ClientClass]:
+def _classes(tables: Any, folder: Path, place: str) -> list[ClientClass]:
     if not isinstance(tables, list) or not tables:
         raise ConfigError(f"{place} = {shown(tables)} is no list of tables: write [[{place}]] and keys below it")
-    return [_class(table, f"{place}[{index}]") for index, table in enumerate(tables)]
+    return [_class(table, folder, f"{place}[{index}]") for index, table in enumerate(tables)]
 
 
-def _class(table: Any, place: str) -> ClientClass:
+def _class(table: Any, folder: Path, place: str) -> ClientClass:
     fields = require_table(table, place, "[[workload.classes]] and keys below it")
-    return convert(ClientClass, _clients(fields, place), place)
+    return convert(ClientClass, _clients(fields, folder, place), place)
 
 
-def _clients(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _clients(table: Mapping[str, Any], folder: Path, place: str) -> dict[str, Any]:
     """The table with its inner tables as what they describe."""
     parts = dict(table)
     if "arrivals" in parts:
@@ -194,6 +204,9 @@ def _clients(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     for key in ("prompt_tokens", "output_tokens"):
         if key in parts:
             parts[key] = choose(LENGTHS, parts[key], f"{place}.{key}")
+    if "lengths" in parts:
+        lengths: PairedLengths = choose(PAIRED_LENGTHS, parts["lengths"], f"{place}.lengths")
+        parts["lengths"] = lengths.found_from(folder)
     return parts | _inner(parts, {"patience_s": THINKS}, place)
 
 
@@ -316,7 +329,7 @@ def _system(table: Mapping[str, Any], folder: Path, place: str) -> System:
 
 
 def _policy(table: Any, folder: Path, place: str) -> BatchingPolicy:
-    fields = require_table(table, place, '{ kind = "none" }')
+    fields = require_table(table, place, example(POLICIES, table))
     kind = fields.get("kind")
     if isinstance(kind, str) and ":" in kind:
         return custom_policy(kind, without_kind(fields), place, folder)

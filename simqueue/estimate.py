@@ -9,8 +9,9 @@ from simqueue.cost.noise import NoNoise
 from simqueue.errors import WorkloadError
 from simqueue.policy import NoBatching
 from simqueue.system import System
-from simqueue.workload import Clients, Sessions, Trace, Users, WorkloadSpec
+from simqueue.workload import Arrivals, Clients, Sessions, Trace, Users, WorkloadSpec
 from simqueue.workload.checks import available_bytes
+from simqueue.workload.counts import mean_count
 from simqueue.workload.sessions import BLOCK_TOKENS
 
 # Measured on one core of a 2-core machine: the run and its summary.
@@ -24,12 +25,14 @@ _LONGEST_S = 3600.0
 
 
 def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
-    """Refuse a run that would take over an hour or more memory than there is. A trace is as long as its file.
+    """Refuse a run that would take over an hour or more memory than there is. Of what is in files nothing is known
+    yet.
 
     Raises:
         WorkloadError: with the estimate, and how many requests would do.
     """
-    if isinstance(workload.arrivals, Trace) or workload.requests is None:
+    in_files = isinstance(workload.arrivals, Trace) or any(part.lengths for part in workload.parts)
+    if workload.requests is None or in_files:
         return
     steps = _output_tokens(workload) / min(_widest(system.policy), _most_at_once(workload))
     # Where answers leave with their batch nobody looks at single steps, and without noise they are leapt over.
@@ -40,11 +43,17 @@ def refuse_if_too_much(workload: WorkloadSpec, system: System) -> None:
     requests, memory = workload.requests, available_bytes()
     most = int(min(_LONGEST_S / each_s, memory / each_bytes))
     if requests > most:
+        sessions = isinstance(workload.arrivals, Sessions)
         raise WorkloadError(
-            f"workload.requests = {requests} would take about {requests * each_s / 3600:.3g} hours (1 is the most) and "
-            f"{requests * each_bytes / 1e9:.3g} GB of memory ({memory / 1e9:.3g} GB are available): "
-            f"ask for at most {most}"
+            f"workload.requests = {requests}{_in_sessions(workload.arrivals)} would take about "
+            f"{requests * each_s / 3600:.3g} hours (1 is the most) and {requests * each_bytes / 1e9:.3g} GB of memory "
+            f"({memory / 1e9:.3g} GB are available): ask for {'fewer turns, or ' * sessions}at most {most}"
         )
+
+
+def _in_sessions(arrivals: Arrivals | None) -> str:
+    """Of sessions, how long they are: a long one's prompts are what may take the memory."""
+    return f" in sessions of {mean_count(arrivals.turns):g} turns" if isinstance(arrivals, Sessions) else ""
 
 
 def _output_tokens(workload: WorkloadSpec) -> float:

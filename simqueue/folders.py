@@ -22,10 +22,11 @@ def refuse_unusable(folder: Path, strange: Callable[[Path], Sequence[str]] = _an
     """
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        what = f"{folder}" if there == folder else f"{folder}: {there}"
         if not there.is_dir():
-            raise OutputError(f"{folder}: {there} is no folder: give another one")
+            raise OutputError(f"{what} is no folder: give another one")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: {there} cannot be written: give another folder")
+            raise OutputError(f"{what} cannot be written: give another folder")
         found = strange(folder) if there == folder else ()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be used ({error.strerror}): give another folder") from None

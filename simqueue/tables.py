@@ -42,8 +42,16 @@ def choose(kinds: Mapping[str, type[T]], table: Any, place: str) -> T:
     Raises:
         ConfigError: the kind is missing or unknown, or see `convert`.
     """
-    fields = require_table(table, place, f'{{ kind = "{next(iter(kinds))}", ... }}')
+    fields = require_table(table, place, example(kinds, table))
     return convert(kinds[kind_of(fields, kinds, place)], without_kind(fields), place)
+
+
+def example(kinds: Mapping[str, type[T]], given: Any) -> str:
+    """A table to write in place of what was given: of the kind that it names, if it names one."""
+    kind = given if isinstance(given, str) and given in kinds else next(iter(kinds))
+    info: Any = msgspec.inspect.type_info(kinds[kind])
+    more = ", ..." if any(field.required for field in info.fields) else ""
+    return f'{{ kind = "{kind}"{more} }}'
 
 
 def kind_of(fields: Mapping[str, Any], kinds: Iterable[str], place: str) -> str:
@@ -73,10 +81,12 @@ def convert(cls: type[T], fields: Mapping[str, Any], place: str) -> T:
     refuse_unknown(fields, known, place)
     missing = [key for key, field in known.items() if field.required and key not in fields]
     if missing:
-        raise ConfigError(f"{place}: the key {missing[0]!r} is missing; {_listed(known)}")
+        rest = f"; {_listed(known)}" if len(known) > 1 else ": give it"
+        raise ConfigError(f"{place}: the key {missing[0]!r} is missing{rest}")
     tag = {info.tag_field: info.tag} if getattr(info, "tag_field", None) else {}
     try:
-        return msgspec.convert({**tag, **fields}, cls)
+        # Keys of a TOML table are words, also where they count something.
+        return msgspec.convert({**tag, **fields}, cls, str_keys=True)
     except msgspec.ValidationError as error:
         raise ConfigError(_explained(str(error), fields, known, place)) from None
     except SimqueueError as error:

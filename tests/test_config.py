@@ -218,9 +218,17 @@ class TestOverrides:
         ("workload={arrivals={kind='poisson', rate=1}}", "workload: requests and prompt_tokens and output_tokens"),
         ("system={policy={kind='none'}}", "system: the key 'cost' is missing; there are affine, profile"),
         ("system={}", "system: the key 'policy' is missing"),
+        ("system.order={kind='least-laxity'}", "system.order: the key 'prompt_token_s' is missing: give it"),
         # Wrong types.
         ("workload=3", "workload = 3 is not a table"),
         ("system.policy=none", "system.policy = 'none' is not a table: write { kind = \"none\" }"),
+        ("system.policy=vllm", "system.policy = 'vllm' is not a table: write { kind = \"vllm\" }"),
+        ("system.policy=static", "system.policy = 'static' is not a table: write { kind = \"static\", ... }"),
+        ("system.policy=[]", 'system.policy = [] is not a table: write { kind = "none" }'),
+        (
+            "workload.arrivals=poisson",
+            "workload.arrivals = 'poisson' is not a table: write { kind = \"poisson\", ... }",
+        ),
         ("sweep=3", "sweep = 3 is not a table"),
         ("run=[]", "run = [] is not a table"),
         ("system.policy.max_batch=true", "system.policy.max_batch = true is a boolean: give an integer"),

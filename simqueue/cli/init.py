@@ -24,8 +24,8 @@ requests = 10_000
 # { kind = "batches", of = { kind = "poisson", rate = 400.0 }, size = 4 } (several at once),
 # { kind = "users", users = 64, think_s = { kind = "exponential", mean = 0.5 } } (who wait for their answers),
 # { kind = "sessions", rate = 80.0, turns = 5, think_s = 2.0 } (conversations whose prompts grow), and
-# { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens or in a public format, in
-# place of everything in this table.
+# { kind = "trace", path = "trace.csv" }, with columns arrival_s,prompt_tokens,output_tokens or in a public format:
+# leave out prompt_tokens and output_tokens, which it has, and requests for all of it.
 arrivals = { kind = "poisson", rate = 400.0 }
 
 # How long they are, in tokens. Also: { kind = "fixed", value = 64 }, { kind = "uniform", low = 1, high = 128 },
@@ -33,7 +33,8 @@ arrivals = { kind = "poisson", rate = 400.0 }
 prompt_tokens = { kind = "lognormal", mean = 60, cv = 0.66, max = 512 }
 output_tokens = { kind = "geometric", mean = 40, max = 512 }
 # What else is known of each: max_output_tokens = 256, prediction = 0.5 (of the output; a coefficient of variation),
-# patience_s = 10.0. Several classes of clients: [[workload.classes]] in place of all but `requests`.
+# patience_s = 10.0, ttft_slo_s = 0.5, tpot_slo_s = 0.05 (what is promised to them). Several classes of clients:
+# [[workload.classes]] in place of all but `requests`.
 
 [system]
 # Who is served when; `simqueue policies` lists them all with their knobs.

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from simqueue.workload import Workload
     from simqueue.workload.fit import Candidate, Fit
 
-_File = Annotated[Path, typer.Argument(help="CSV of a trace, Azure, BurstGPT or Mooncake; plain or .gz.")]
+_File = Annotated[
+    Path, typer.Argument(help="CSV of a trace, Azure, BurstGPT or Mooncake, plain or .gz; or a folder of ServeGen.")
+]
+_Requests = Annotated[int | None, typer.Option(min=1, help="Look at the first so many.")]
+_Begin = Annotated[float, typer.Option(help="Leave out what comes in the first so many seconds.")]
 _COUNT_WINDOWS_S = (1.0, 10.0, 60.0)
 _LOCAL_WINDOW_S = 60.0
 _SILENT_S = (5.0, 30.0)
@@ -37,6 +41,8 @@ def register(app: typer.Typer) -> None:
 
 def stats(
     file: _File,
+    requests: _Requests = None,
+    begin_s: _Begin = 0.0,
     context: Annotated[
         int | None, typer.Option(min=2, help="Also print the share that fits a model with this context.")
     ] = None,
@@ -47,7 +53,7 @@ def stats(
 
     if out is not None:
         refuse_unusable(out)
-    workload = _loaded(file)
+    workload = _loaded(file, requests, begin_s)
     console = Console(highlight=False, soft_wrap=True)
     _print_lines(console, _arrival_lines(workload))
     _print_lengths(console, workload, context)
@@ -58,13 +64,13 @@ def stats(
             typer.echo(f"wrote {path}")
 
 
-def fit(file: _File) -> None:
+def fit(file: _File, requests: _Requests = None, begin_s: _Begin = 0.0) -> None:
     """Compare the arrivals with Poisson, gamma renewal, MMPP and rate-curve processes, and print the nearest."""
     from rich.console import Console
 
     from simqueue.workload.fit import MOST, fitted_processes
 
-    workload = _loaded(file)
+    workload = _loaded(file, requests, begin_s)
     if len(workload) > MOST:
         typer.echo(f"notice: the first {MOST:,} of {len(workload):,} requests are fitted", err=True)
     found = fitted_processes(workload.arrival_s)
@@ -78,10 +84,10 @@ def fit(file: _File) -> None:
     console.print(_scenario_line(nearest), markup=False)
 
 
-def _loaded(file: Path) -> Workload:
+def _loaded(file: Path, requests: int | None, begin_s: float) -> Workload:
     from simqueue.workload import Trace, WorkloadSpec, make_workload
 
-    return make_workload(WorkloadSpec(arrivals=Trace(str(file))), _SEED)
+    return make_workload(WorkloadSpec(requests=requests, arrivals=Trace(str(file), begin_s=begin_s)), _SEED)
 
 
 def _arrival_lines(workload: Workload) -> Iterable[tuple[str, str]]:
@@ -91,7 +97,8 @@ def _arrival_lines(workload: Workload) -> Iterable[tuple[str, str]]:
 
     arrival_s = workload.arrival_s
     duration_s = float(arrival_s[-1] - arrival_s[0])
-    yield "requests", f"{len(workload):,} in {duration_s:,.6g} s, {_figure(workload.rate)} requests/s in the mean"
+    rate = f"{_figure(workload.rate)} requests/s in the mean" if duration_s else "no rate: all come at one instant"
+    yield "requests", f"{len(workload):,} in {duration_s:,.6g} s, {rate}"
     yield "gap CV", f"{_figure(gap_cv(arrival_s))} (coefficient of variation of all inter-arrival times)"
     local = windowed_cv(arrival_s, _LOCAL_WINDOW_S).cv
     spread = ", ".join(f"p{q} {np.percentile(local, q):.4g}" for q in (10, 50, 90)) if len(local) else "-"

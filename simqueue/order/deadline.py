@@ -49,7 +49,7 @@ class LeastLaxity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 def by_deadline(order: str, view: PagedView, requests: Requests, token: int) -> Ranked:
     """By when the first token is due, less ``token`` ticks for each token to compute."""
-    require("ttft_slo" in requests.traits, order, "ttft_slo_s", "give ttft_slo_s in workload.classes")
+    require("ttft_slo" in requests.traits, order, "ttft_slo_s", "give workload.ttft_slo_s, or one in workload.classes")
 
     def key(request: int) -> tuple[int, ...]:
         promised = view.ttft_slo(request)

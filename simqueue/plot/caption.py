@@ -55,6 +55,8 @@ def _workload(plan: Plan) -> str:
             f"outputs {_told(plan, 'workload.output_tokens', workload['output_tokens'])}",
         ]
     )
+    if "lengths" in workload:
+        parts.append(f"lengths {_told(plan, 'workload.lengths', workload['lengths'])}")
     if "classes" in workload:
         parts.append(f"classes {', '.join(each['name'] for each in workload['classes'])}")
     else:

@@ -6,6 +6,7 @@ from simqueue.workload.counts import Count, GeometricCount
 from simqueue.workload.lengths import Empirical, Fixed, Geometric, Lengths, Lognormal, Uniform
 from simqueue.workload.make import make_workload
 from simqueue.workload.mmpp import MMPP
+from simqueue.workload.pairs import PairedLengths, Pairs, Sharegpt
 from simqueue.workload.sessions import Sessions
 from simqueue.workload.spec import WorkloadSpec
 from simqueue.workload.stamped import TraceWarning
@@ -33,8 +34,11 @@ __all__ = [
     "LognormalThink",
     "Open",
     "Overlong",
+    "PairedLengths",
+    "Pairs",
     "Poisson",
     "Sessions",
+    "Sharegpt",
     "Single",
     "Sinusoidal",
     "Think",

@@ -20,7 +20,7 @@ from simqueue.workload.users import Users
 from simqueue.workload.varying import Sinusoidal, Varying
 
 Overlong = Literal["error", "drop", "clip"]
-Format = Literal["auto", "csv", "azure", "burstgpt", "mooncake"]
+Format = Literal["auto", "csv", "azure", "burstgpt", "mooncake", "servegen"]
 
 
 class _Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
@@ -144,19 +144,21 @@ class Batches(
 
 
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="trace"):
-    """Recorded arrivals and lengths, from a plain or ``.gz`` file.
+    """Recorded arrivals and lengths, from a plain or ``.gz`` file, or from a folder of ServeGen.
 
     ``format`` is ``"csv"`` (``arrival_s,prompt_tokens,output_tokens[,more]``) or that of a public trace,
-    ``"azure"``, ``"burstgpt"`` or ``"mooncake"``, with the rules of docs/workloads.md; ``"auto"`` tells by the
-    first line. ``overlong`` says what becomes of a row longer than the model's context: ``"error"``, ``"drop"``
-    (left out) or ``"clip"`` (the output kept, the prompt cut). At ``speed`` 2 all gaps are half as long. A relative
-    path starts from the scenario file's folder.
+    ``"azure"``, ``"burstgpt"``, ``"mooncake"`` or ``"servegen"``, with the rules of docs/workloads.md; ``"auto"`` tells
+    by the first line, and takes a folder for ServeGen's. What comes in the first ``begin_s`` seconds is left out, and
+    arrivals count from there. ``overlong`` says what becomes of a row longer than the model's context: ``"error"``,
+    ``"drop"`` (left out) or ``"clip"`` (the output kept, the prompt cut). At ``speed`` 2 all gaps are half as long. A
+    relative path starts from the scenario file's folder.
     """
 
     path: str
     overlong: Overlong = "error"
     format: Format = "auto"
     speed: float = 1.0
+    begin_s: float = 0.0
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "path", os.fspath(self.path))
@@ -165,6 +167,7 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             known = ", ".join(get_args(Format))
             raise WorkloadError(f"trace arrivals: format = {self.format!r} is unknown; there are {known}")
         require_positive("trace arrivals", "speed", self.speed, "give how many times as fast to replay it")
+        require_within("trace arrivals", "begin_s", self.begin_s, 0, 1e12, "give seconds of the recording to leave out")
 
     @property
     def mean_rate(self) -> None:

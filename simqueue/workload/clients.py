@@ -12,11 +12,13 @@ from simqueue.errors import WorkloadError
 from simqueue.workload.arrivals import Arrivals, Open
 from simqueue.workload.checks import MAX_CV, MAX_TOKENS, require_positive, require_whole, require_within
 from simqueue.workload.columns import Column
-from simqueue.workload.lengths import Lengths
+from simqueue.workload.lengths import Draws, Lengths
+from simqueue.workload.pairs import PairedLengths
 from simqueue.workload.streams import Streams
 from simqueue.workload.users import FixedThink, LognormalThink, Think, think_of
 
 _LARGEST_PRIORITY = 2**53 - 1
+_SLOS = ("ttft_slo_s", "tpot_slo_s")
 
 
 class Drawn(NamedTuple):
@@ -32,17 +34,27 @@ class Clients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     Attributes:
         arrivals: when they come.
         prompt_tokens, output_tokens: how long they are.
+        lengths: both together, in place of these two.
         max_output_tokens: what every request asks for at most: longer outputs are cut. Column ``max_output_tokens``.
         prediction: coefficient of variation of predicted over true output tokens. Column ``predicted_output_tokens``.
         patience_s: how long a client waits for its first token, seconds or a distribution. Column ``patience_s``.
+        ttft_slo_s, tpot_slo_s: seconds that it is promised at most, if it is. Columns of these names.
     """
 
     arrivals: Arrivals | None = None
     prompt_tokens: Lengths | None = None
     output_tokens: Lengths | None = None
+    lengths: PairedLengths | None = None
     max_output_tokens: int | None = None
     prediction: float | None = None
     patience_s: float | Think | None = None
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
+
+    @property
+    def needed_lengths(self) -> tuple[str, ...]:
+        """Keys that say how long requests are, where ``lengths`` does not."""
+        return () if self.lengths is not None else ("prompt_tokens", "output_tokens")
 
     @property
     def outputs(self) -> Lengths:
@@ -53,14 +65,26 @@ class Clients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         most = min(self.max_output_tokens, self.output_tokens.max or MAX_TOKENS)
         return msgspec.structs.replace(self.output_tokens, max=most)
 
-    def lengths(self, requests: int, rng: Streams) -> Drawn:
+    def drawn_lengths(self, requests: int, rng: Streams) -> Drawn:
         """Prompts and outputs, and the share of each that a limit changed."""
-        assert self.prompt_tokens is not None
-        prompts, outputs = self.prompt_tokens.draw(requests, rng.prompts), self.outputs.draw(requests, rng.outputs)
+        prompts, outputs = self._pairs(self.lengths, requests, rng) if self.lengths else self._apart(requests, rng)
         return Drawn(
             {"prompt_tokens": prompts.tokens, "output_tokens": outputs.tokens},
             {"prompt_clipped_share": prompts.clipped_share, "output_clipped_share": outputs.clipped_share},
         )
+
+    def _apart(self, requests: int, rng: Streams) -> tuple[Draws, Draws]:
+        assert self.prompt_tokens is not None  # what is made has been checked
+        return self.prompt_tokens.draw(requests, rng.prompts), self.outputs.draw(requests, rng.outputs)
+
+    def _pairs(self, lengths: PairedLengths, requests: int, rng: Streams) -> tuple[Draws, Draws]:
+        prompts, outputs = lengths.draw(requests, rng.prompts)
+        return Draws(prompts, 0.0), self.cut(outputs)
+
+    def cut(self, output_tokens: NDArray[np.int64]) -> Draws:
+        """Outputs from elsewhere, cut at what a request asks for."""
+        kept = np.minimum(output_tokens, self.max_output_tokens or MAX_TOKENS)
+        return Draws(kept, float(np.mean(kept != output_tokens)))
 
     def known(self, output_tokens: NDArray[np.int64], rng: Streams) -> dict[str, Column]:
         """What else is known of requests with these outputs: the columns that were asked for."""
@@ -72,10 +96,13 @@ class Clients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             columns["predicted_output_tokens"] = np.clip(np.rint(output_tokens * noise), 1, MAX_TOKENS).astype(np.int64)
         if self.patience_s is not None:
             columns["patience_s"] = think_of(self.patience_s).draw(requests, rng.patiences)
-        return columns
+        promised = {name: getattr(self, name) for name in _SLOS}
+        return columns | {name: np.full(requests, float(s)) for name, s in promised.items() if s is not None}
 
     def check(self, what: str) -> None:
         """Refuse values that cannot be. Raises WorkloadError."""
+        if self.lengths is not None:
+            refuse_given(what, self, ("prompt_tokens", "output_tokens"), "lengths, which has both")
         if self.max_output_tokens is not None:
             require_whole(what, "max_output_tokens", self.max_output_tokens, "give tokens")
             if self.output_tokens is not None and (self.output_tokens.min or 1) > self.max_output_tokens:
@@ -87,6 +114,9 @@ class Clients(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             require_within(what, "prediction", self.prediction, 0, MAX_CV, "give a coefficient of variation")
         if self.patience_s is not None:
             _check_patience(what, self.patience_s)
+        for key in _SLOS:
+            if getattr(self, key) is not None:
+                require_positive(what, key, getattr(self, key), "give seconds, or leave it out for no promise")
 
 
 class ClientClass(Clients, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -95,19 +125,16 @@ class ClientClass(Clients, frozen=True, forbid_unknown_fields=True, omit_default
     Attributes:
         name: column ``client``; its random streams follow from it.
         priority: smaller is more urgent. Column ``priority``.
-        ttft_slo_s, tpot_slo_s: seconds that it is promised at most, if it is. Columns of these names.
     """
 
     name: str
     priority: int = 0
-    ttft_slo_s: float | None = None
-    tpot_slo_s: float | None = None
 
     def __post_init__(self) -> None:
         what = f"class {self.name}"
         if not self.name:
             raise WorkloadError("workload: a class has name = ''; give each a name of its own")
-        _refuse_missing(what, self, ("arrivals", "prompt_tokens", "output_tokens"))
+        _refuse_missing(what, self, ("arrivals", *self.needed_lengths))
         if not isinstance(self.arrivals, Open):
             assert self.arrivals is not None
             kind = self.arrivals.__struct_config__.tag
@@ -116,9 +143,6 @@ class ClientClass(Clients, frozen=True, forbid_unknown_fields=True, omit_default
                 "becomes of others (poisson, gamma, batches, ...)"
             )
         require_whole(what, "priority", self.priority, "smaller is more urgent", -_LARGEST_PRIORITY, _LARGEST_PRIORITY)
-        for key in ("ttft_slo_s", "tpot_slo_s"):
-            if getattr(self, key) is not None:
-                require_positive(what, key, getattr(self, key), "give seconds, or leave it out for no promise")
         self.check(what)
 
     @property
@@ -126,6 +150,13 @@ class ClientClass(Clients, frozen=True, forbid_unknown_fields=True, omit_default
         """Its arrivals."""
         assert isinstance(self.arrivals, Open)  # checked when it was made
         return self.arrivals
+
+
+def refuse_given(what: str, clients: msgspec.Struct, keys: tuple[str, ...], beside: str) -> None:
+    """Refuse keys that something else makes needless."""
+    given = [key for key in keys if getattr(clients, key) is not None]
+    if given:
+        raise WorkloadError(f"{what}: {' and '.join(given)} given beside {beside}; remove one or the other")
 
 
 def _refuse_missing(what: str, clients: msgspec.Struct, keys: tuple[str, ...]) -> None:

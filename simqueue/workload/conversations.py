@@ -57,7 +57,7 @@ class _Group(NamedTuple):
 def conversations(arrivals: Sessions, clients: Clients, requests: int, seed: int) -> Drawn:
     """The first ``requests`` turns, in the order in which they come if every answer comes at once."""
     groups, turns = _first_turns(arrivals, requests, seed)
-    parts = [clients.lengths(int(group.turns.sum()), group.rng) for group in groups]
+    parts = [clients.drawn_lengths(int(group.turns.sum()), group.rng) for group in groups]
     said, answers = (
         np.concatenate([part.columns[name] for part in parts]) for name in ("prompt_tokens", "output_tokens")
     )

@@ -1,4 +1,4 @@
-"""Formats of recorded workloads: which one a file has, and how each is read."""
+"""Formats of recorded workloads: which one a file has, and how those that record single requests are read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_recorded(path: Path, format: Format, rng: Generator) -> dict[str, Colum
 
     Args:
         path: the file, plain or ``.gz``.
-        format: one of `simqueue.workload.arrivals.Format`; ``"auto"`` tells by the first line.
+        format: one of `simqueue.workload.arrivals.Format` but ``"auto"`` and ``"servegen"``.
         rng: spreads stamps that are coarse.
 
     Warns:
@@ -47,20 +47,21 @@ def read_recorded(path: Path, format: Format, rng: Generator) -> dict[str, Colum
     Raises:
         WorkloadError: with the file and the line, column and value of the first thing that is wrong.
     """
-    chosen = detected(path) if format == "auto" else format
-    if chosen == "csv":
+    if format == "csv":
         return read_trace(path)
     with explained(path):
-        return (_read_mooncake(path) if chosen == "mooncake" else _read_csv(path, chosen)).columns(path, rng)
+        return (_read_mooncake(path) if format == "mooncake" else _read_csv(path, format)).columns(path, rng)
 
 
 def detected(path: Path) -> Format:
     """The format of a file by its first line: an object of JSON, or the names of columns. ``"csv"`` where no public
-    format has them, so that the refusal says what a trace needs.
+    format has them, so that the refusal says what a trace needs. A folder is ServeGen's.
 
     Raises:
         WorkloadError: the file cannot be read.
     """
+    if path.is_dir():
+        return "servegen"
     with explained(path), opened(path) as file:
         first = next((line for line in file if line.strip()), "")
     if first.lstrip().startswith("{"):

@@ -10,18 +10,20 @@ import msgspec
 from simqueue.errors import WorkloadError
 from simqueue.workload.arrivals import Trace
 from simqueue.workload.checks import require_whole
-from simqueue.workload.clients import ClientClass, Clients
+from simqueue.workload.clients import ClientClass, Clients, refuse_given
 from simqueue.workload.users import Users
 
+_LENGTHS = ("prompt_tokens", "output_tokens", "lengths")
 _OF_ALL = ("max_output_tokens", "prediction")
 
 
 class WorkloadSpec(Clients, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """How many requests, when they come and how long they are.
 
-    A trace brings its own lengths, and ``requests`` then takes its first rows (all of them if left out);
-    every other kind of arrivals needs all four. With ``classes``, these have the arrivals and lengths, and everything
-    but ``requests`` is said of each.
+    A trace brings its own lengths, and ``requests`` then takes its first rows (all of them if left out); every other
+    kind of arrivals needs all four, or ``lengths`` in place of the two. What else is known of requests (from
+    ``max_output_tokens`` on) may be said beside a trace that has no such column. With ``classes``, these have the
+    arrivals and lengths, and everything but ``requests`` is said of each.
     """
 
     requests: int | None = None
@@ -32,13 +34,13 @@ class WorkloadSpec(Clients, frozen=True, forbid_unknown_fields=True, omit_defaul
         if self.requests is not None:
             require_whole("workload", "requests", self.requests, "give a count", at_most=2**63 - 1)
         if self.classes:
-            _refuse_given(self, Clients.__struct_fields__, "classes, of which each has its own")
+            refuse_given("workload", self, Clients.__struct_fields__, "classes, of which each has its own")
             _refuse_missing(self, ("requests",))
             _check_classes(self.classes)
         elif isinstance(self.arrivals, Trace):
-            _refuse_given(self, Clients.__struct_fields__[1:], "a trace, which brings its own lengths")
+            refuse_given("workload", self, _LENGTHS, "a trace, which brings its own lengths")
         else:
-            _refuse_missing(self, ("requests", "arrivals", "prompt_tokens", "output_tokens"))
+            _refuse_missing(self, ("requests", "arrivals", *self.needed_lengths))
         self.check("workload")
         if isinstance(self.arrivals, Users):
             assert self.requests is not None
@@ -63,12 +65,6 @@ class WorkloadSpec(Clients, frozen=True, forbid_unknown_fields=True, omit_defaul
             return msgspec.structs.replace(self, classes=classes)
         assert not isinstance(self.arrivals, Trace | Users)
         return msgspec.structs.replace(self, arrivals=self.arrivals.scaled(factor))
-
-
-def _refuse_given(spec: WorkloadSpec, keys: tuple[str, ...], beside: str) -> None:
-    given = [key for key in keys if getattr(spec, key) is not None]
-    if given:
-        raise WorkloadError(f"workload: {' and '.join(given)} given beside {beside}; remove one or the other")
 
 
 def _refuse_missing(spec: WorkloadSpec, keys: tuple[str, ...]) -> None:

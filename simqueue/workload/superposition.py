@@ -69,15 +69,15 @@ def _first_arrivals(
 
 def _part(clients: ClientClass, requests: int, rng: Streams) -> Drawn:
     """The columns of one class but for the arrivals, and the shares that limits changed."""
-    lengths = clients.lengths(requests, rng)
+    lengths = clients.drawn_lengths(requests, rng)
     said = {
         "client": np.full(requests, clients.name, object),
         "priority": np.full(requests, clients.priority),
-        "ttft_slo_s": np.full(requests, clients.ttft_slo_s or math.inf),
-        "tpot_slo_s": np.full(requests, clients.tpot_slo_s or math.inf),
+        "ttft_slo_s": np.full(requests, math.inf),
+        "tpot_slo_s": np.full(requests, math.inf),
     }
     known = clients.known(lengths.columns["output_tokens"], rng)
-    return Drawn({**lengths.columns, **known, **said}, lengths.meta)
+    return Drawn({**lengths.columns, **said, **known}, lengths.meta)
 
 
 def _scattered(name: str, parts: Sequence[Mapping[str, Column]], rows: NDArray[np.intp]) -> Column:

@@ -56,7 +56,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise WorkloadError(f"{path}: no such file; in a scenario, paths start from the scenario's folder") from None
+        raise WorkloadError(f"{path}: no such file; check the path") from None
     except UnicodeDecodeError:
         raise WorkloadError(f"{path}: not UTF-8 text; save the trace as UTF-8") from None
     except (OSError, EOFError, zlib.error, csv.Error) as error:

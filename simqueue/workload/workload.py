@@ -53,19 +53,20 @@ class Workload:
         output_tokens: int64 ``(requests,)``, at least 1.
         extra: further columns by name: int64, float64, bool or text. ``max_output_tokens`` and
             ``predicted_output_tokens`` are what policies may look at, and are int64 of at least 1. ``patience_s``,
-            float64, is how long a client waits for its first token, inf if it never gives up. Of classes there are
-            ``client`` (a name), ``priority`` (int64, smaller is more urgent), ``ttft_slo_s`` and ``tpot_slo_s``
-            (float64, inf for no promise). A closed loop has ``think_s``, float64: the think times in the order in which
-            they begin. Sessions have ``session`` and ``turn``, int64 from 0, and ``think_s``, before each turn.
-            ``hash_ids``, text, are ids of blocks of ``meta["hash_block_tokens"]`` tokens, with a space between them.
+            float64, is how long a client waits for its first token, inf if it never gives up. ``ttft_slo_s`` and
+            ``tpot_slo_s``, float64, are what it is promised, inf for no promise. Of classes there are ``client`` (a
+            name) and ``priority`` (int64, smaller is more urgent). A closed loop has ``think_s``, float64: the think
+            times in the order in which they begin. Sessions have ``session`` and ``turn``, int64 from 0, and
+            ``think_s``, before each turn. ``hash_ids``, text, are ids of blocks of ``meta["hash_block_tokens"]``
+            tokens, with a space between them.
         meta: what made it, in JSON's types: ``spec`` (the ``[workload]`` table) and ``seed``, none if it was
             made from columns; ``requests`` as made; ``rate``, the nominal mean rate where the spec has one;
             ``users``, how many there are in a closed loop, none otherwise; ``sessions``, whether turns wait for
             answers; ``hash_block_tokens``, the size of the blocks of ``hash_ids``;
             ``adopted``, whether requests come with the cache of their prompts, less the last token;
             ``stretch``, by how much the time of a trace or of columns was stretched; ``prompt_clipped_share``
-            and ``output_clipped_share``, the share of draws that ``min``, ``max`` or ``max_output_tokens`` changed; and
-            of ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
+            and ``output_clipped_share``, the share of lengths that ``min``, ``max`` or ``max_output_tokens`` changed;
+            and of ``fit_context`` its ``max_context`` and ``overlong`` rule and how many rows it ``dropped`` and
             ``clipped``.
     """
 

@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_model_is_loaded(tmp_
         done = CliRunner().invoke(app, [*arguments, "--out", "file"], catch_exceptions=False, prog_name="simqueue")
         assert (done.exit_code, done.stdout) == (2, "")
         [line] = done.stderr.splitlines()
-        assert "file: file is no folder: give another one" in line
+        assert "error: file is no folder: give another one" in line
 
 
 def test_an_interrupt_keeps_what_was_measured_and_running_again_goes_on(tmp_path):

@@ -78,13 +78,19 @@ def test_stats_of_a_trace_that_was_counted_by_hand(azure: Path, tmp_path: Path) 
         assert text in figures[1].read_text()
 
 
+def test_stats_of_a_part(azure: Path) -> None:
+    done = invoke("trace", "stats", str(azure), "--begin-s", "20", "--requests", "10")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "  requests     10 in 18 s, 0.5 requests/s in the mean\n" in done.stdout
+
+
 @pytest.mark.parametrize("stamps", [[5], [5, 5, 5]], ids=["one", "at once"])
 def test_stats_of_almost_nothing(stamps: list[int], tmp_path: Path) -> None:
     rows = (json.dumps({"timestamp": stamp, "input_length": 7, "output_length": 2}) + "\n" for stamp in stamps)
     (tmp_path / "t.jsonl").write_text("".join(rows))
     done = invoke("trace", "stats", str(tmp_path / "t.jsonl"), "--out", str(tmp_path))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert f"requests     {len(stamps)} in 0 s, " in done.stdout
+    assert f"requests     {len(stamps)} in 0 s, no rate: all come at one instant\n" in done.stdout
     assert "dispersion   - at 1 s" in done.stdout
     assert (tmp_path / "t-arrivals.png").stat().st_size > 1000
 
@@ -156,9 +162,9 @@ def test_the_command_itself_refuses_in_one_line(words: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("trace fit none.csv", "none.csv: no such file"),
-        ("trace stats .", ".: cannot be read as a trace: "),
-        ("trace stats azure.csv.gz --out bad.csv", "bad.csv: bad.csv is no folder"),
+        ("trace fit none.csv", "none.csv: no such file; check the path"),
+        ("trace stats .", ".: no file chunk-...-trace.csv; give a trace's file, or the folder"),
+        ("trace stats azure.csv.gz --out bad.csv", "bad.csv is no folder: give another one"),
         ("trace fit azure.csv.gz", "62 arrivals in 160 s cannot be fitted; give at least 1000"),
     ],
 )

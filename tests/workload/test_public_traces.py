@@ -179,6 +179,18 @@ def test_first_rows_and_rows_longer_than_the_context(tmp_path):
     assert workload.fit_context(1024, "clip").prompt_tokens.tolist() == [1019, 5]
 
 
+def test_a_trace_begins_where_it_is_told_to_and_counts_from_there(tmp_path):
+    path = write(tmp_path / "t.jsonl", mooncake([(0, 2, 5), (1000, 3, 5), (2500, 4, 5), (4000, 5, 5)]))
+    later = Workload.from_columns([0.5, 2.0], [4, 5], [5, 5])
+    assert load(path, begin_s=2.0) == later
+    assert load(path, begin_s=2.0, speed=2.0) == later.at_rate(2 * later.rate)
+    assert load(path, begin_s=2.5).arrival_s.tolist() == [0.0, 1.5]
+    with pytest.raises(WorkloadError, match=r"t.jsonl: nothing comes after begin_s = 4.1; begin earlier"):
+        load(path, begin_s=4.1)
+    with pytest.raises(WorkloadError, match=r"trace arrivals: begin_s = -1 is not a number from 0"):
+        Trace("t.csv", begin_s=-1)
+
+
 GOOD = "2023-11-16 18:17:03.9799600,4808,10"
 ROW = '{"timestamp": 0, "input_length": 1, "output_length": 1}'
 BAD = {
@@ -257,7 +269,7 @@ def test_a_format_that_is_named_is_insisted_on(tmp_path):
     with pytest.raises(WorkloadError, match=r"line 1: 'TIMESTAMP,ContextTokens,GeneratedTokens' is no row"):
         load(path, format="mooncake")
     with pytest.raises(
-        WorkloadError, match=r"format = 'azur' is unknown; there are auto, csv, azure, burstgpt, mooncake"
+        WorkloadError, match=r"format = 'azur' is unknown; there are auto, csv, azure, burstgpt, mooncake, servegen"
     ):
         Trace("t.csv", format="azur")
 

@@ -91,6 +91,8 @@ def test_each_class_has_its_columns() -> None:
     assert {*chat["patience_s"]} == {3.0}
     assert {*code["patience_s"], *night["patience_s"]} == {math.inf}
     assert workload.extra["priority"].dtype == np.int64
+    fast, slow = (client(name, Poisson(1.0), ttft_slo_s=limit) for name, limit in (("fast", 0.5), ("slow", 2)))
+    assert {*made(slow, fast).extra["ttft_slo_s"]} == {0.5, 2.0}
     assert code["prompt_tokens"].mean() > 3 * chat["prompt_tokens"].mean()
 
 
@@ -179,6 +181,10 @@ def test_the_spec_is_in_what_was_made() -> None:
         (
             lambda: WorkloadSpec(requests=3, classes=CLASSES, arrivals=Poisson(1.0), patience_s=3.0),
             "arrivals and patience_s given beside classes, of which each has its own; remove",
+        ),
+        (
+            lambda: WorkloadSpec(requests=3, classes=CLASSES, ttft_slo_s=3.0),
+            "workload: ttft_slo_s given beside classes, of which each has its own; remove",
         ),
     ],
 )

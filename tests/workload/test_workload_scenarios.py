@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -56,18 +57,34 @@ def classes(*further: str) -> str:
 POISSON = "arrivals = { kind = 'poisson', rate = 2 }"
 
 
+def public(folder: Path) -> Path:
+    """A folder with small files of the names that the page has, in their formats."""
+    clients = folder / "ServeGen" / "data" / "language" / "m-large"
+    clients.mkdir(parents=True)
+    (clients / "chunk-4-trace.csv").write_text("0,9,1,,0,0\n72000,2.5,1,Weibull,0.9,0.4\n")
+    dataset = '{"0": {"input_tokens": "{50: 1.0}", "output_tokens": "{10: 0.5, 60: 0.5}"}}'
+    (clients / "chunk-4-dataset.json").write_text(dataset)
+    talk = '{"conversations": [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "It is a queue."}]}'
+    (folder / "ShareGPT_V3_unfiltered_cleaned_split.json").write_text(f"[{talk}]")
+    rows = [f"2023-11-16 18:{i // 60:02}:{i % 60:02}.0000000,374,{i + 1}\n" for i in range(300)]
+    recorded = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(rows)
+    (folder / "AzureLLMInferenceTrace_conv.csv.gz").write_bytes(gzip.compress(recorded.encode()))
+    return folder
+
+
 @pytest.mark.parametrize("block", documented(), ids=lambda block: block.splitlines()[-2][:20])
 def test_documented_workloads_run(tmp_path: Path, block: str) -> None:
-    path = tmp_path / "scenario.toml"
-    path.write_text(block.replace("10000", "300") + SYSTEM)
+    told = re.sub("10000|20_000", "300", block).replace('tokenizer = "gpt2"', "characters_per_token = 2")
+    path = public(tmp_path) / "scenario.toml"
+    path.write_text(told + SYSTEM)
     made = load(path)
-    result = simulate(make_workload(made.workload, 0), made.system)
+    result = simulate(make_workload(made.workload, 0, tmp_path), made.system)
     assert len(result.arrival) == 300
     assert result.summary()["requests"] == 300
 
 
 def test_all_kinds_are_documented() -> None:
-    assert len(documented()) == 4
+    assert len(documented()) == 7
 
 
 def test_tables_become_the_objects_that_they_name(tmp_path: Path) -> None:
@@ -137,6 +154,8 @@ def test_tables_become_the_objects_that_they_name(tmp_path: Path) -> None:
             f"{THREE}{POISSON}\nmax_output_tokens = 'x'",
             "workload: max_output_tokens = 'x' is not a whole",
         ),
+        (f"{THREE}{POISSON}\nttft_slo_s = 'x'", "workload: ttft_slo_s = 'x' is not a positive"),
+        ("ttft_slo_s = 1\n" + classes(POISSON), "workload: ttft_slo_s given beside classes, of which each has its own"),
         (f"{THREE}{POISSON}\nprediction = -1", "workload: prediction = -1 is not a number from 0"),
         (
             f"{THREE}{POISSON}\npatience_s = {{ kind = 'fixed', value = 0 }}",
@@ -214,6 +233,12 @@ def test_the_estimate_counts_classes_by_their_rates_and_outputs_as_they_are_cut(
     cut = estimated(system, arrivals=Poisson(1.0), max_output_tokens=50)
     assert hours(cut) == pytest.approx(hours(base) * (10 + 0.6 * 50) / (10 + 0.6 * 500), rel=0.01)
     assert hours(estimated(system, arrivals=Batches(Poisson(1.0), 4))) == hours(base)
+
+
+def test_the_estimate_says_how_long_sessions_are() -> None:
+    told = estimated(System(Continuous(1), Affine(base_s=0.001)), arrivals=Sessions(1.0, GeometricCount(1e9)))
+    assert told.startswith("workload.requests = 10000000000 in sessions of 1e+09 turns would take about ")
+    assert re.search(r": ask for fewer turns, or at most \d+$", told)
 
 
 @pytest.mark.statistical

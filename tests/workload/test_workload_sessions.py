@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simqueue
-from simqueue.errors import ConfigError, WorkloadError
-from simqueue.live.serve import serve
-from simqueue.live.sleep import SleepExecutor
+from simqueue.errors import WorkloadError
 from simqueue.workload import (
     ClientClass,
     Count,
@@ -167,13 +165,6 @@ def test_a_run_has_the_rows_in_the_order_in_which_they_came() -> None:
             assert np.array_equal(came.columns[name], column[order])
     assert came.rate == workload.rate == 8.0
     assert result.unstable == (result.saturation_rps() <= 8.0)
-
-
-def test_live_they_are_refused() -> None:
-    system = simqueue.System(simqueue.Continuous(4), simqueue.Affine(base_s=0.001))
-    executor = SleepExecutor(system.cost, None, seed=0, max_rows=4, window=1000)
-    with pytest.raises(ConfigError, match="sessions cannot run live yet, since their prompts would have to hold the"):
-        serve(made(), system, executor)
 
 
 @pytest.mark.parametrize(

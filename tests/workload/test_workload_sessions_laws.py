@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import stats
 
 import simqueue
+from simqueue.policy import Vllm
 from simqueue.workload import (
     Count,
     ExponentialThink,
@@ -18,6 +20,7 @@ from simqueue.workload import (
     LognormalThink,
     Sessions,
     Think,
+    Uniform,
     Workload,
     WorkloadSpec,
     make_workload,
@@ -116,3 +119,26 @@ def test_the_server_of_a_network_of_sessions_is_that_of_a_poisson_stream(think_s
     error = np.std(means, ddof=1) / np.sqrt(len(means))
     assert abs(np.mean(means) - 1 / (100 - 60)) < 4 * error
     assert error < 0.1 * 0.025
+
+
+def test_a_turn_finds_all_that_the_turn_before_has_computed_and_nothing_more() -> None:
+    """Its prompt but for the last token, in full blocks, as far as the turn before has filled them with its prompt and
+    its answer, whose last token is never fed back."""
+    arrivals = Sessions(rate=20.0, turns=6, think_s=0.5)
+    prompts, outputs = Uniform(low=1, high=70), Uniform(low=1, high=50)
+    spec = WorkloadSpec(requests=600, arrivals=arrivals, prompt_tokens=prompts, output_tokens=outputs)
+    memory = simqueue.Memory(num_blocks=100_000, prefix_caching=True)
+    system = simqueue.System(Vllm(), simqueue.Affine(base_s=1e-3, per_new_token_s=1e-5), memory=memory)
+    result = simqueue.simulate(make_workload(spec, 5), system)
+    assert result.fates is not None
+    tokens = result.workload.prompt_tokens, result.workload.output_tokens
+    found = result.fates.cached_tokens
+    seen = 0
+    for rows in sessions(result.workload):
+        # A session that was under way at the start has left nothing here before its first row.
+        assert found[rows[0]] == 0
+        for before, row in pairwise(rows):
+            filled = int(tokens[0][before] + tokens[1][before] - 1) // 16
+            assert found[row] == 16 * min(filled, int(tokens[0][row] - 1) // 16)
+            seen += filled > int(tokens[0][before]) // 16
+    assert seen > 100  # blocks that an answer has filled were found
