@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from replications import Figure, Measure, Queue, Run
+from replications import Control, Figure, Measure, Queue, Run
 
 from simqueue import Affine, Continuous, Dynamic, ExponentialNoise, NoBatching, Static, System, WorkloadSpec
 from simqueue.cost.noise import ErlangNoise, Noise, NoNoise
@@ -46,7 +46,9 @@ from simqueue.workload import (
 Single = MM1 | MD1 | MG1 | GIM1 | MMPPM1 | MachineRepairman
 Rivals = Mapping[str, float]
 
-WARMUP = 2000
+WARMUP = 1000
+# Of single servers; `test_a_single_server_is_lindleys_recursion` holds them to more than that.
+PRECISION = 0.02
 ONE = Fixed(value=1)
 QUIET = NoNoise()
 SECOND = Affine(base_s=1.0)
@@ -95,6 +97,33 @@ def throughput(run: Run) -> float:
     return float(run.summary["throughput_rps"])
 
 
+# Controls.
+
+
+def mean_gap(run: Run) -> float:
+    arrival_s, warmup = run.result.workload.arrival_s, run.result.warmup
+    return float(arrival_s[-1] - arrival_s[warmup - 1]) / (len(arrival_s) - warmup)
+
+
+def mean_column(name: str) -> Measure:
+    return lambda run: float(run.result.workload.columns[name][run.result.warmup :].mean())
+
+
+def controls(arrivals: Arrivals, system: System, outputs: Lengths) -> tuple[Control, ...]:
+    """Gaps or think times, which no server changes; service times where each request has its own, of a second in the
+    mean; and lengths."""
+    if isinstance(arrivals, Users):
+        found = [Control(mean_column("think_s"), arrivals.think.mean)]
+    else:
+        assert arrivals.mean_rate is not None
+        found = [Control(mean_gap, 1 / arrivals.mean_rate)]
+    if outputs.cv:
+        found.append(Control(mean_column("output_tokens"), outputs.mean))
+    if isinstance(system.policy, NoBatching) and not isinstance(system.noise, NoNoise):
+        found.append(Control(mean("service"), 1.0))
+    return tuple(found)
+
+
 # Figures.
 
 
@@ -108,20 +137,21 @@ def times(queue: Single | BatchQueue, rate: float, rivals: Rivals, precision: fl
     )
     # An idle server is too rare an event for a normal error where it comes less than once in a thousand seconds.
     rare = queue.utilisation > 0.999
-    return means if rare else (*means, Figure("utilisation", utilisation, queue.utilisation))
+    return means if rare else (*means, Figure("utilisation", utilisation, queue.utilisation, controlled=False))
 
 
 def percentiles(
-    queue: MM1 | MD1 | GIM1 | MMPPM1 | MachineRepairman, name: str, rival: MM1 | MD1 | MachineRepairman
+    queue: MM1 | MD1 | GIM1 | MMPPM1 | MachineRepairman, name: str, rival: MM1 | MD1 | MachineRepairman, told: int = 99
 ) -> tuple[Figure, ...]:
-    """p50, p90 and p99 of queueing and response time; ``rival`` of this name has others."""
+    """p50, p90 and p99 of queueing and response time; ``rival`` of this name has others, which up to p ``told`` are far
+    enough away."""
     return tuple(
         Figure(
             f"p{p} of {time} time, s",
             percentile(time, p),
             getattr(queue, f"{time}_quantile_s")(p / 100),
-            {name: getattr(rival, f"{time}_quantile_s")(p / 100)},
-            precision=0.02,
+            {name: getattr(rival, f"{time}_quantile_s")(p / 100)} if p <= told else {},
+            precision=2 * PRECISION,
         )
         for time in ("queueing", "response")
         for p in (50, 90, 99)
@@ -136,7 +166,7 @@ def waiting_law(queue: MD1, rival: MM1, at_s: tuple[float, ...]) -> tuple[Figure
             beyond("queueing", t),
             queue.queueing_ccdf(t),
             {"M/M/1": rival.queueing_ccdf(t)} if t else {},
-            precision=0.08,
+            precision=8 * PRECISION,
         )
         for t in at_s
     )
@@ -168,7 +198,8 @@ def queue(
     """``requests`` are those counted, in each replication."""
     total = requests + WARMUP
     workload = WorkloadSpec(requests=total, arrivals=arrivals, prompt_tokens=prompts, output_tokens=outputs)
-    return Queue(name, solver, workload, System(policy=policy, cost=cost, noise=noise), figures, WARMUP)
+    system = System(policy=policy, cost=cost, noise=noise)
+    return Queue(name, solver, workload, system, figures, controls(arrivals, system, outputs), WARMUP)
 
 
 # One at a time.
@@ -179,7 +210,7 @@ def mm1(rate: float, requests: int) -> Queue:
     return queue(
         f"M/M/1, load {rate}",
         "MM1",
-        times(exact, rate, {"M/D/1": rival.mean_queueing_s}) + percentiles(exact, "M/D/1", rival),
+        times(exact, rate, {"M/D/1": rival.mean_queueing_s}, PRECISION) + percentiles(exact, "M/D/1", rival),
         Poisson(rate=rate),
         NoBatching(),
         requests,
@@ -194,7 +225,7 @@ def mm1_by_steps(rate: float, requests: int) -> Queue:
     return queue(
         f"M/M/1 as geometric outputs with noise on every step, load {rate}",
         "MM1",
-        times(exact, rate, {"one draw for all steps of a request": _one_draw(rate), "no noise": by_tokens})
+        times(exact, rate, {"one draw for all steps of a request": _one_draw(rate), "no noise": by_tokens}, PRECISION)
         + percentiles(exact, "M/D/1", rival),
         Poisson(rate=rate),
         NoBatching(),
@@ -215,7 +246,7 @@ def md1(rate: float, requests: int, at_s: tuple[float, ...]) -> Queue:
     return queue(
         f"M/D/1, load {rate}",
         "MD1",
-        times(exact, rate, {"M/M/1": rival.mean_queueing_s})
+        times(exact, rate, {"M/M/1": rival.mean_queueing_s}, PRECISION)
         + percentiles(exact, "M/M/1", rival)
         + waiting_law(exact, rival, at_s),
         Poisson(rate=rate),
@@ -229,7 +260,7 @@ def erlang(rate: float, shape: int, requests: int) -> Queue:
     return queue(
         f"M/E{shape}/1, load {rate}",
         "MG1.erlang",
-        times(MG1.erlang(rate, 1.0, shape), rate, rivals),
+        times(MG1.erlang(rate, 1.0, shape), rate, rivals, PRECISION),
         Poisson(rate=rate),
         NoBatching(),
         requests,
@@ -240,11 +271,11 @@ def erlang(rate: float, shape: int, requests: int) -> Queue:
 def gamma(rate: float, cv: float, requests: int) -> Queue:
     exact, rival = GIM1.gamma(rate, cv, 1.0), MM1(rate, 1.0)
     shape = GIM1.gamma(rate, cv**0.5, 1.0)
+    rivals = {"M/M/1": rival.mean_queueing_s, "variance in place of cv": shape.mean_queueing_s}
     return queue(
         f"GI/M/1, gamma gaps with cv {cv}, load {rate}",
         "GIM1.gamma",
-        times(exact, rate, {"M/M/1": rival.mean_queueing_s, "variance in place of cv": shape.mean_queueing_s})
-        + percentiles(exact, "M/M/1", rival),
+        times(exact, rate, rivals, PRECISION) + percentiles(exact, "M/M/1", rival),
         Gamma(rate=rate, cv=cv),
         NoBatching(),
         requests,
@@ -269,7 +300,7 @@ def mmpp(
     return queue(
         f"MMPP/M/1, {name}, load {rate:.3g}",
         "MMPPM1",
-        times(exact, rate, rivals) + percentiles(exact, "M/M/1", rival),
+        times(exact, rate, rivals, PRECISION) + percentiles(exact, "M/M/1", rival),
         arrivals,
         NoBatching(),
         requests,
@@ -287,14 +318,14 @@ def users(count: int, think: Think, name: str, requests: int) -> Queue:
     exact, more = (MachineRepairman(n, think.mean, 1.0) for n in (count, count + 1))
     rate = exact.throughput_rps
     rivals = {"M/M/1 at the same rate": MM1(rate, 1.0).mean_queueing_s, "one user more": more.mean_queueing_s}
-    bound = min(1.0, count / (1.0 + think.mean))
+    bound, many = min(1.0, count / (1.0 + think.mean)), {"one user more": more.throughput_rps}
     return queue(
         f"M/M/1//{count}, {name} thinks of {think.mean:g} s",
         "MachineRepairman",
         (
-            *times(exact, rate, rivals),
-            Figure("requests per second", throughput, rate, {"one user more": more.throughput_rps}, bound=bound),
-            *percentiles(exact, "one user more", more),
+            *times(exact, rate, rivals, PRECISION),
+            Figure("requests per second", throughput, rate, many, bound=bound, controlled=False),
+            *percentiles(exact, "one user more", more, told=90),
         ),
         Users(users=count, think_s=think),
         NoBatching(),
@@ -413,7 +444,7 @@ def continuous(rate: float, seats: int, tokens: float, requests: int, shown: tup
     return queue(
         f"continuous, {seats} seats, geometric outputs, load {rate * tokens * time(seats) / seats:.2g}",
         "continuous_batching",
-        times(exact, rate, rivals, precision=0.02) + batches(exact, shown),
+        times(exact, rate, rivals, precision=0.03) + batches(exact, shown),
         Poisson(rate=rate),
         Continuous(max_seqs=seats),
         requests,
@@ -425,28 +456,28 @@ def continuous(rate: float, seats: int, tokens: float, requests: int, shown: tup
 THREE_STATES = ((0.0, 0.7, 0.3), (0.4, 0.0, 0.6), (0.9, 0.1, 0.0))
 
 QUEUES = (
-    mm1(0.7, 30_000),
-    mm1_by_steps(0.6, 16_000),
-    md1(0.6, 10_000, (0.0, 0.5, 1.0, 2.0, 3.0)),
-    md1(0.8, 35_000, (0.0, 0.5, 1.0, 2.5, 5.0, 8.0)),
-    erlang(0.7, 2, 20_000),
-    erlang(0.7, 4, 20_000),
-    gamma(0.6, 2.0, 28_000),
-    gamma(0.8, 0.5, 35_000),
-    mmpp("on-off", (1.2, 0.0), (5.0, 5.0), 25_000),
-    mmpp("3 states", (0.2, 0.6, 1.2), (8.0, 6.0, 4.0), 25_000, THREE_STATES),
-    users(8, ExponentialThink(6.0), "exponential", 6_000),
-    users(20, LognormalThink(25.0, 2.0), "lognormal (cv 2)", 30_000),
-    bulk(2.0, 1, 8, Dynamic(max_batch=8), "dynamic", 40_000, (1, 3, 8)),
-    bulk(1.4, 1, 8, Continuous(max_seqs=8), "continuous", 10_000, (1, 3, 8)),
-    bulk(1.4, 3, 8, Dynamic(max_batch=8, min_batch=3, max_wait_s=math.inf), "dynamic", 30_000, (3, 5, 8)),
-    bulk(1.6, 8, 8, Static(batch=8), "static", 10_000, ()),
-    static_run(1.6, 4, 40_000),
-    greedy(1.2, EVEN, Dynamic(), "dynamic", 8_000, 4, (1, 2, 4)),
-    greedy(2.5, COST, Dynamic(), "dynamic", 40_000, 18, (5, 10, 16)),
+    mm1(0.7, 4_000),
+    mm1_by_steps(0.6, 4_500),
+    md1(0.6, 3_000, (0.0, 0.5, 1.0, 2.0, 3.0)),
+    md1(0.8, 6_000, (0.0, 0.5, 1.0, 2.5, 5.0, 8.0)),
+    erlang(0.7, 2, 4_000),
+    erlang(0.7, 4, 3_000),
+    gamma(0.6, 2.0, 6_500),
+    gamma(0.8, 0.5, 10_000),
+    mmpp("on-off", (1.2, 0.0), (5.0, 5.0), 9_000),
+    mmpp("3 states", (0.2, 0.6, 1.2), (8.0, 6.0, 4.0), 7_000, THREE_STATES),
+    users(8, ExponentialThink(6.0), "exponential", 3_000),
+    users(20, LognormalThink(25.0, 2.0), "lognormal (cv 2)", 6_000),
+    bulk(2.0, 1, 8, Dynamic(max_batch=8), "dynamic", 16_000, (1, 3, 8)),
+    bulk(1.4, 1, 8, Continuous(max_seqs=8), "continuous", 3_000, (1, 3, 8)),
+    bulk(1.4, 3, 8, Dynamic(max_batch=8, min_batch=3, max_wait_s=math.inf), "dynamic", 24_000, (3, 5, 8)),
+    bulk(1.6, 8, 8, Static(batch=8), "static", 4_000, ()),
+    static_run(1.6, 4, 10_000),
+    greedy(1.2, EVEN, Dynamic(), "dynamic", 3_000, 4, (1, 2, 4)),
+    greedy(2.5, COST, Dynamic(), "dynamic", 16_000, 18, (5, 10, 16)),
     greedy(4.0, COST, Continuous(max_seqs=100_000), "continuous", 45_000, 46, (32, 40, 50)),
-    timeout(2.5, 4.0, 12_000, (6, 11, 16)),
-    timeout(2.5, 12.0, 40_000, (25, 30, 40)),
-    continuous(0.6, 8, 10.0, 20_000, (1, 4, 8)),
-    continuous(0.4, 16, 20.0, 15_000, (4, 8, 12)),
+    timeout(2.5, 4.0, 8_000, (6, 11, 16)),
+    timeout(2.5, 12.0, 24_000, (25, 30, 40)),
+    continuous(0.6, 8, 10.0, 6_000, (1, 4, 8)),
+    continuous(0.4, 16, 20.0, 9_000, (4, 8, 12)),
 )

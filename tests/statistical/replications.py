@@ -64,7 +64,7 @@ class Figure:
 
     ``rivals`` are the values that it would have if the simulator did something else, by name. ``precision``
     is the largest standard error that is small enough, as a share of ``exact``. ``bound`` is a value that theory
-    says is not exceeded.
+    says is not exceeded. ``controlled``: see `replicate`.
     """
 
     name: str
@@ -73,6 +73,15 @@ class Figure:
     rivals: Mapping[str, float] = field(default_factory=dict)
     precision: float = 0.01
     bound: float = math.inf
+    controlled: bool = True
+
+
+@dataclass(frozen=True)
+class Control:
+    """A mean of what a run draws, whatever its server does, and what it is by definition."""
+
+    measure: Measure
+    exact: float
 
 
 @dataclass(frozen=True)
@@ -84,31 +93,51 @@ class Queue:
     workload: WorkloadSpec
     system: System
     figures: tuple[Figure, ...]
+    controls: tuple[Control, ...]
     warmup: int
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over the replications, and the standard error of that mean."""
+    """Mean over the replications, its standard error, and the degrees of freedom that this was found with."""
 
     mean: float
     error: float
+    freedom: int
 
     def half_width(self, confidence: float) -> float:
-        """Of Student's interval, with one degree of freedom less than there are replications."""
-        return float(self.error * stats.t.ppf((1 + confidence) / 2, REPLICATIONS - 1))
+        """Of Student's interval."""
+        return float(self.error * stats.t.ppf((1 + confidence) / 2, self.freedom))
 
 
 def replicate(queue: Queue) -> tuple[Estimate, ...]:
-    """Estimates of the queue's figures from independent replications, in their order."""
+    """Estimates of the queue's figures from independent replications, in their order.
+
+    A run in which requests happen to come faster than their rate has longer queues. So each figure is regressed on the
+    run's controls, and the estimate is its value where they are what they should be: a third to a half of the error
+    goes. Source: Lavenberg and Welch (1981), "A perspective on the use of control variables to increase the efficiency
+    of Monte Carlo simulations", Management Science 27. A figure that follows from the controls but for the ends of a
+    run is not ``controlled``: nothing else would be left of it.
+    """
     first_seed = crc32(queue.name.encode())  # queues do not share their arrivals
-    rows = []
+    seen, off = [], []
     for index in range(REPLICATIONS):
         one = _run(queue, first_seed + index)
-        rows.append([figure.measure(one) for figure in queue.figures])
-    seen = np.array(rows)
-    errors = seen.std(axis=0, ddof=1) / math.sqrt(REPLICATIONS)
-    return tuple(Estimate(float(m), float(e)) for m, e in zip(seen.mean(axis=0), errors, strict=True))
+        seen.append([figure.measure(one) for figure in queue.figures])
+        off.append([control.measure(one) - control.exact for control in queue.controls])
+    known = {True: np.array(off), False: np.empty((REPLICATIONS, 0))}
+    return tuple(
+        _at_zero(known[figure.controlled], y) for figure, y in zip(queue.figures, np.array(seen).T, strict=True)
+    )
+
+
+def _at_zero(x: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
+    """Least squares: what ``y``, ``(runs,)``, is where ``x``, ``(runs, controls)``, is zero."""
+    design = np.column_stack([np.ones(len(x)), x])
+    fitted = np.linalg.lstsq(design, y, rcond=None)[0]
+    freedom = len(design) - design.shape[1]
+    variance = float(((y - design @ fitted) ** 2).sum()) / freedom * np.linalg.inv(design.T @ design)[0, 0]
+    return Estimate(float(fitted[0]), math.sqrt(variance), freedom)
 
 
 def _run(queue: Queue, seed: int) -> Run:
