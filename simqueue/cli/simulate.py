@@ -46,7 +46,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Simulate a scenario and print queueing, service and response times, TTFT, TPOT and ITL."""
-    from simqueue.config import load
+    from simqueue.config import load, named
     from simqueue.results import refuse_unusable, strict_json
     from simqueue.workload import make_workload
 
@@ -56,11 +56,12 @@ def simulate(
     if scenario.sweep is not None:
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
     seed = scenario.run.seed
-    workload = make_workload(scenario.workload, seed, scenario.path.parent)
-    result = _run(scenario, workload, seed=seed, warmup=scenario.run.warmup)
+    with named(file):
+        workload = make_workload(scenario.workload, seed, scenario.path.parent)
+        result = _run(scenario, workload, seed=seed, warmup=scenario.run.warmup)
+        summary = result.summary()
     if out is not None:
         result.save(out)
-    summary = result.summary()
     if as_json:
         typer.echo(strict_json(summary), nl=False)
     else:
@@ -89,30 +90,58 @@ def show(summary: dict[str, Any], warmup: int) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     if summary["unstable"]:
-        console.print(
-            f"UNSTABLE: the load is {_load(summary)}; at 1 or more the queue grows for as long as requests come. "
-            "The figures below are of this run alone, no steady state.",
-            style="bold red",
-        )
+        console.print(_unstable(summary), style="bold red")
     console.print(_table(summary))
     for name, text in _lines(summary, warmup):
         console.print(f"  {name:<13}{text}")
+    if "by_client" in summary:
+        console.print(_clients(summary["by_client"]))
     if "by_replica" in summary:
         console.print(_replicas(summary["by_replica"]))
 
 
+def _unstable(summary: dict[str, Any]) -> str:
+    load = f"UNSTABLE: the load is {_load(summary)}; at 1 or more"
+    outcomes = summary.get("outcomes", {})
+    if outcomes.get("abandoned") or outcomes.get("rejected"):
+        return f"{load} the queue would grow, if nobody gave up or was turned away. The figures are of the others."
+    return (
+        f"{load} the queue grows for as long as requests come. "
+        "The figures below are of this run alone, no steady state."
+    )
+
+
+def _clients(rows: list[dict[str, Any]]) -> Table:
+    """A row a class of clients: who was answered, how soon, and, where they have limits, how many met theirs."""
+    times = {("TTFT", "p99"): "ttft_s", ("response", "p99"): "response_s"}
+    limits = ("met SLO",) if "slo_attainment" in rows[0] else ()
+    table = _plain("client", "requests", *(name for names in times for name in names), *limits)
+    for row in rows:
+        all_of = "" if row["completed"] == row["requests"] else f"{row['completed']} of "
+        pairs = ((row[key], which) for key in times.values() for which in ("mean", "p99"))
+        figures = (readable(stats[which]) if stats else "-" for stats, which in pairs)
+        shares = (f"{100 * row['slo_attainment']:.4g} %" for _ in limits)
+        table.add_row(row["client"], f"{all_of}{row['requests']}", *figures, *shares)
+    return table
+
+
 def _replicas(rows: list[dict[str, Any]]) -> Table:
     """A row a replica of a cluster: means of the requests that it served."""
-    from rich import box
-    from rich.table import Table
-
     times = {name: key for name, key in _MEANS.items() if key in rows[0]}
-    table = Table("replica", "requests", "utilisation", *times, box=box.SIMPLE, pad_edge=True)
-    for column in table.columns:
-        column.justify, column.no_wrap = "right", True
+    table = _plain("replica", "requests", "utilisation", *times)
     for row in rows:
         means = (readable(row[key]) if row[key] is not None else "-" for key in times.values())
         table.add_row(str(row["replica"]), str(row["requests"]), f"{100 * row['utilisation']:.4g} %", *means)
+    return table
+
+
+def _plain(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE, pad_edge=True)
+    for column in table.columns:
+        column.justify, column.no_wrap = "right", True
     return table
 
 

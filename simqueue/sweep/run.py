@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
-from simqueue.config import Scenario
+from simqueue.config import Scenario, named
 from simqueue.errors import SimqueueError
 from simqueue.metrics import PERCENTILES
 from simqueue.result import Result
@@ -54,7 +54,8 @@ def _refuse(plan: Plan) -> None:
     """Make every workload once, so that a trace that cannot be used is refused before anything runs."""
     for cell in plan.cells:
         try:
-            _workload(cell.scenario)
+            with named(plan.path):
+                _workload(cell.scenario)
         except SimqueueError as error:
             raise type(error)(f"{error} (in the sweep's cell {cell.label})") from None
 
@@ -81,7 +82,13 @@ def _figures(cell: Cell, result: Result) -> Row:
     load = rate / saturation if cell.load is None else cell.load
     row = {"label": cell.label, "series": cell.series, **cell.values}
     row |= {"load": load, "rate": rate, "saturation_rps": saturation}
-    for key, value in summary.items():
+    clients = {f"{told['client']}.{key}": value for told in summary.pop("by_client", ()) for key, value in told.items()}
+    return row | _flat(summary) | _flat({key: value for key, value in clients.items() if not key.endswith(".client")})
+
+
+def _flat(figures: Mapping[str, Any]) -> Row:
+    row: Row = {}
+    for key, value in figures.items():
         if value is None and key.endswith("_s"):
             value = dict.fromkeys(STATS)
         row |= {f"{key}_{name}": number for name, number in value.items()} if isinstance(value, dict) else {key: value}

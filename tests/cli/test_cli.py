@@ -41,6 +41,8 @@ warmup = 0
 "system.policy" = [ { kind = "none" }, { kind = "continuous", max_seqs = 64 } ]
 """
 TRACE = "arrival_s,prompt_tokens,output_tokens\n0.5,10,2\n1.0,20,3\n1.5,900,200\n"
+COST = "{kind='profile', name='gpt2-h200-bf16-graph'}"
+SMALL = f"{{policy={{kind='vllm'}}, cost={COST}, memory={{gpu_memory_gib=0.1}}}}"
 FEW = ("--set", "workload.requests=500")
 STATS = {"mean", "p50", "p90", "p95", "p99", "max"}
 TIMES = ("queueing_s", "service_s", "response_s", "ttft_s", "tpot_s", "itl_s")
@@ -189,7 +191,11 @@ class TestRefusals:
                 ("no.csv: no such",),
             ),
             (("simulate", "s.toml", "--set", trace("empty.csv")), ("is empty",)),
-            (("simulate", "s.toml", "--set", trace("bad.csv")), ("line 3", "'x'")),
+            (("simulate", "s.toml", "--set", trace("bad.csv")), ("error: s.toml: bad.csv, line 3", "'x'")),
+            (
+                ("simulate", "s.toml", "--set", f"system={SMALL}"),
+                ("error: s.toml: memory: gpu_memory_gib = 0.1 holds no block",),
+            ),
             (("simulate", "s.toml", "--set", trace("back.csv")), ("line 3",)),
             (
                 ("simulate", "s.toml", "--set", "system.max_context_tokens=1024", "--set", trace("t.csv")),
@@ -345,6 +351,10 @@ def test_policies_are_listed_with_their_knobs_and_defaults() -> None:
             assert f"  {knob} " in done.stdout
     assert "max_wait_s   number                 0.0" in done.stdout
     assert "max_seqs     integer   required" in done.stdout
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert ["preferred_batch_size", "integers", "[]"] in said
+    assert ["enable_chunked_context", "true", "or", "false", "false"] in said
+    assert ": knob type default" not in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(

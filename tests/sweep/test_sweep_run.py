@@ -107,7 +107,7 @@ def test_a_trace_keeps_its_load_where_rows_are_dropped(tmp_path: Path) -> None:
 def test_a_missing_trace_is_refused_before_anything_runs(tmp_path: Path) -> None:
     tables = scenario("load = [0.5]")
     tables["workload"] = {"arrivals": {"kind": "trace", "path": "none.csv"}}
-    with pytest.raises(WorkloadError, match=r"none\.csv.*\(in the sweep's cell"):
+    with pytest.raises(WorkloadError, match=r"^.*scene\.toml: .*none\.csv.*\(in the sweep's cell"):
         next(run(plan(tables, tmp_path / "scene.toml")))
 
 
