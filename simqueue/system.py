@@ -130,6 +130,13 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("admission: give max_queue, max_predicted_ttft_s or both, or leave admission out")
 
 
+# What the parts that anyone may write have to have, and an example of each.
+_PARTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "policy": (("decider",), "simqueue.Continuous(max_seqs=64)"),
+    "cost": (("coefficients", "on"), 'simqueue.Measured(name="gpt2-h200-bf16-graph")'),
+}
+
+
 class System(msgspec.Struct, frozen=True):
     """One way to serve: hand it to `simqueue.simulate` with a workload.
 
@@ -148,5 +155,9 @@ class System(msgspec.Struct, frozen=True):
     admission: Admission | None = None
 
     def __post_init__(self) -> None:
+        for key, (methods, remedy) in _PARTS.items():
+            part = getattr(self, key)
+            if isinstance(part, type) or not all(hasattr(part, method) for method in methods):
+                raise ConfigError(f"system: {key} = {part!r} is no {key}: give an object, such as {remedy}")
         if self.max_context_tokens is not None:
             at_least("system", "max_context_tokens", self.max_context_tokens, 2)

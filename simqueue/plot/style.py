@@ -128,8 +128,8 @@ def log_axis(axis: XAxis | YAxis) -> None:
     axes: Any = axis.axes
     axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = axis.get_view_interval()
-    crowded = high > _MANY[axis.axis_name] * low
-    subs = (1.0,) if crowded else (1.0, 2.0, 5.0) if high > 10 * low else tuple(range(1, 10))
+    steps = ((_MANY[axis.axis_name], (1.0,)), (5.0, (1.0, 2.0, 5.0)), (2.5, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)))
+    subs = next((subs for span, subs in steps if high > span * low), tuple(range(1, 10)))
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -143,8 +143,9 @@ def legend(figure: Figure, *groups: Sequence[Line2D | Patch]) -> None:
         texts = [str(handle.get_label()).splitlines() for handle in handles]
         entry = max(len(line) for text in texts for line in text)
         columns = max(1, min(len(handles), _letters(_WIDTH_IN, _LEGEND_PT) // (entry + _HANDLE_LETTERS)))
-        rows = math.ceil(len(handles) / columns) + sum(len(text) - 1 for text in texts)
-        own_in = (rows * 1.5 + 0.8) * _LEGEND_PT / 72
+        # Lines of one name stand closer than names.
+        lines = 1.5 * math.ceil(len(handles) / columns) + 1.2 * sum(len(text) - 1 for text in texts)
+        own_in = (lines + 0.8) * _LEGEND_PT / 72
         figure.legend(
             handles=handles,
             loc="upper left",
@@ -182,10 +183,11 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _settle(figure: Figure) -> None:
-    """Lay the axes out once: with the engine left in, they would be at every drawing, two for each format."""
+    """Lay the axes out once: with the engine left in, they would be at every drawing."""
+    engine: Any = figure.get_layout_engine()
     with look():
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)
+        engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def _write(figure: Figure, path: Path) -> Path:

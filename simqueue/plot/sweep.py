@@ -33,10 +33,10 @@ _PARTS = {"queueing": style.COLOURS[4], "service": style.COLOURS[0]}
 _SECOND: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2, "markersize": 3.5, "markerfacecolor": "white"}
 _LIMIT: dict[str, Any] = {"linestyle": ":", "linewidth": 1.3, "zorder": 1}
 _STATISTICS = {"mean_per_step": "mean over steps", "mean_per_request": "mean as a request sees it"}
-# Rates that span more than this are shown on a log axis.
-_WIDE = 12.0
+# Rates, and swept numbers, that span more than this are shown on a log axis.
+_WIDE, _WIDE_KNOB = 12.0, 30.0
 # Shares of a panel's height and width that the numbers at the foot of the saturation lines take.
-_FOOT, _APART = 0.12, 0.045
+_FOOT, _APART = 0.2, 0.036
 _PANELS_A_ROW = 2
 _TITLE_LETTERS = 40
 _HEIGHT_IN = 3.9
@@ -170,6 +170,7 @@ def _stack(axes: Axes, line: Line, against: str) -> None:
     axes.set_ylim(bottom=0)
     if against == LOAD:
         axes.set_xlim(0, 1)
+    _widen(axes, [line], against)
 
 
 def _draw(axes: Axes, lines: Sequence[Line], against: str, metric: str, pair: tuple[str, str]) -> None:
@@ -187,6 +188,14 @@ def _draw(axes: Axes, lines: Sequence[Line], against: str, metric: str, pair: tu
         axes.axvline(1, color=style.GREY, **_LIMIT)
     if against == RATE:
         _rate_axis(axes, lines)
+    _widen(axes, lines, against)
+
+
+def _widen(axes: Axes, lines: Sequence[Line], against: str) -> None:
+    """A log axis for a swept number that goes through many sizes."""
+    swept = np.concatenate([line.column(against) for line in lines])
+    if against not in (RATE, LOAD) and len(swept) and swept.max() > _WIDE_KNOB * swept.min() > 0:
+        style.log_axis(axes.xaxis)
 
 
 def _rate_axis(axes: Axes, lines: Sequence[Line]) -> None:
@@ -200,22 +209,25 @@ def _rate_axis(axes: Axes, lines: Sequence[Line]) -> None:
         style.log_axis(axes.xaxis)
     low, high = axes.get_ylim()
     axes.set_ylim(low * (low / high) ** _FOOT, high)
-    labelled: list[float] = []
-    for limit in sorted(limits):
-        across = axes.get_xaxis_transform().transform((limit, 0))[0] / axes.bbox.width
-        if all(abs(across - other) > _APART for other in labelled):
-            labelled.append(across)
-            axes.text(
-                limit,
-                0.015,
-                f"{limit:.3g}/s ",
-                rotation=90,
-                size=8,
-                ha="right",
-                va="bottom",
-                color=style.GREY,
-                transform=axes.get_xaxis_transform(),
-            )
+    _number(axes, sorted(limits))
+
+
+def _number(axes: Axes, limits: Sequence[float]) -> None:
+    """To the left of a line, or else to its right, or else nowhere."""
+    place: dict[str, Any] = {"rotation": 90, "size": 8, "va": "bottom", "transform": axes.get_xaxis_transform()}
+    free = 0.0
+    for limit in limits:
+        across = axes.transAxes.inverted().transform(axes.transData.transform((limit, 1.0)))[0]
+        if across < free:
+            continue
+        left = across - _APART >= free
+        free = across if left else across + _APART
+        axes.text(limit, 0.015, _per_second(limit), ha="right" if left else "left", color=style.GREY, **place)
+
+
+def _per_second(limit: float) -> str:
+    """Three digits of it."""
+    return f"{float(f'{limit:.3g}'):,.15g}/s"
 
 
 def _load_above(axes: Axes, limit: float) -> None:

@@ -31,6 +31,7 @@ _BAND: dict[str, Any] = {"alpha": 0.45, "linewidth": 0}
 _FLOOR: dict[str, Any] = {"color": "#D9D9D9", "linewidth": 0, "zorder": 0}
 _TARGET: dict[str, Any] = {"color": style.GREY, "linestyle": "--", "linewidth": 1.1}
 _ZERO: dict[str, Any] = {"color": style.GREY, "linewidth": 0.8, "zorder": 1}
+_RING: dict[str, Any] = {"marker": "o", "color": "black", "markersize": 10, "markerfacecolor": "none", "clip_on": False}
 # Beyond this errors are drawn on a log scale, if there are much larger ones.
 _LINEAR_PERCENT = 10.0
 _TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -137,6 +138,7 @@ def _error_panel(axes: Axes, every: Sequence[Series], metric: str, statistic: st
         axes.set_yticks([side * size for size in _TICKS if size < limit for side in (-1, 1)], minor=False)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
+    axes.label_outer()
     axes.set(title=f"{_NAMES[metric]}, {statistic}", ylim=(-limit, limit), xlim=(0, 1.0))
 
 
@@ -147,11 +149,13 @@ def _error_line(axes: Axes, series: Series, metric: str, statistic: str) -> None
     y = np.array([100 * figure.error for figure in figures if figure.error is not None])
     look = {**series.look, "clip_on": False}
     axes.plot(x, y, color=look["color"], linewidth=1.0, alpha=0.6)
-    for figure, at, error in zip(figures, x, y, strict=True):
-        hollow = figure.verdict in ("not judged", "not told apart")
-        axes.plot(at, error, **look, markerfacecolor="white" if hollow else look["color"], linestyle="", zorder=3)
-        if figure.verdict == "MISSED":
-            axes.plot(at, error, "o", color="black", markersize=10, markerfacecolor="none", clip_on=False, zorder=4)
+    verdicts = np.array([figure.verdict for figure in figures])
+    hollow = np.isin(verdicts, ("not judged", "not told apart"))
+    groups = [(~hollow, {**look, "markerfacecolor": look["color"]}), (hollow, {**look, "markerfacecolor": "white"})]
+    for some, how in (*groups, (verdicts == "MISSED", _RING)):
+        # Nothing at all would have a place in the layout.
+        if some.any():
+            axes.plot(x[some], y[some], **how, linestyle="", zorder=3)
 
 
 def _floor(cells: Sequence[Cell], load: float, metric: str, statistic: str) -> float:
@@ -256,12 +260,13 @@ def _ms(*columns: Sequence[float]) -> Array:
 
 
 def _time_axis(axis: XAxis | YAxis) -> None:
-    """Log, with few labels: the panels are small."""
+    """Log, with few ticks: the panels are small, and ticks are what takes the time of drawing them."""
     style.log_axis(axis)
     low, high = axis.get_view_interval()
     axis.set_major_locator(
         LogLocator(subs=(1.0, 2.0, 5.0) if high < 8 * low else (1.0, 3.0) if high < 300 * low else (1.0,))
     )
+    axis.set_minor_locator(NullLocator())
 
 
 def _range(curves: Sequence[Curves]) -> tuple[float, float]:

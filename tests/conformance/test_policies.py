@@ -38,6 +38,7 @@ from simqueue.policy import (
     View,
     Vllm,
 )
+from simqueue.policy.triton_queue import QueuePolicy
 from simqueue.units import Grid
 
 SHIPPED = [
@@ -54,6 +55,10 @@ SHIPPED = [
     Continuous(8, 8),
     Triton(8),
     Triton(8, (2, 4), 5_000, race_probability=0.5),
+    Triton(4, (2,), 8_000, priority_levels=2, default_priority_level=1),
+    Triton(4, default_queue_policy=QueuePolicy(max_queue_size=3)),
+    Triton(4, (), 9_000, default_queue_policy=QueuePolicy("DELAY", 4_000)),
+    Triton(4, (4,), 9_000, default_queue_policy=QueuePolicy("REJECT", 12_000, max_queue_size=9)),
     Mosec(4, 3.0),
     LitServe(4, 0.004),
     RayServe(4, 0.003),
@@ -324,7 +329,7 @@ BAD: dict[str, tuple[Any, str]] = {
         Rule(lambda view: one(view, lasts="batch" if view.running else "step")),
         "starts a batch to completion while 1 sequences run",
     ),
-    "picks a batch": (Rule(lambda view: first(view, 1, lasts="batch")), "is admitted, not picked"),
+    "picks a batch": (Rule(lambda view: first(view, 1, lasts="batch")), "takes whole prompts"),
     "admits and picks": (
         Rule(lambda view: Step(1, prefill=((0, 1),)) if view.waiting else Wait()),
         "goes without admit",

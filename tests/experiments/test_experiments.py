@@ -62,6 +62,7 @@ def test_a_small_run_makes_its_figure_and_its_numbers(
     script = importlib.import_module(name)
     told = run(script, tmp_path)
     assert (told["requests"], told["seeds"]) == (24, 1)
+    assert len(told["finding"]) <= TITLE
     assert capsys.readouterr().out.startswith(told["finding"])
     svg = (tmp_path / f"{name}.svg").read_text()
     assert told["finding"][1:] in svg.replace("&#x27;", "'").replace("&amp;", "&")
@@ -92,6 +93,30 @@ def test_the_page_shows_what_was_found(name: str) -> None:
     assert f"policies/{name}.png" in page
     assert f"experiments/{name}.py" in page
     assert told["finding"] in page
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        # t(0.975, 1) = 12.7, so that these are -9.5 % +- 6.4 % and -9 % +- 12.7 %.
+        ([0.90, 0.91], True),
+        ([0.90, 0.92], False),
+        ([0.900, 0.905], True),
+        ([0.988, 0.9881], True),
+        ([0.991, 0.9911], False),
+        ([0.5], False),
+    ],
+)
+def test_a_delay_pays_if_it_saves_a_hundredth_beyond_its_error(ratios: list[float], said: bool) -> None:
+    script = importlib.import_module("batching_delay")
+    base = np.ones(len(ratios))
+    found = {
+        (load, delay): {"response_mean_s": np.array(ratios) if (load, delay) == (0.3, 0.02) else base}
+        for load in script.LOADS
+        for delay in script.DELAYS_S
+    }
+    assert script.pays(found, 0.3, 0.02) == said
+    assert script.finding(found).startswith("20 ms at load 0.3 pays; " if said else "No delay pays; ")
 
 
 def test_the_table_of_the_page_is_that_of_the_script() -> None:

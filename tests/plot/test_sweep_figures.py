@@ -86,6 +86,15 @@ def test_each_saturation_is_marked(by_load: tuple[list[dict[str, Any]], Path]) -
     assert {f"{row['saturation_rps']:.3g}/s" for row in by_load[0]} <= set(said)
 
 
+def test_limits_that_are_close_are_marked_to_both_sides_and_read_as_numbers(
+    by_load: tuple[list[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    limits = dict(zip(["none", "static(batch=4)", "continuous(max_seqs=16)"], [100.0, 1324.0, 1413.0], strict=True))
+    rows = [{**row, "saturation_rps": limits[row["series"]]} for row in by_load[0]]
+    plot_sweep(rows, "rate", "", tmp_path)
+    assert {"100/s", "1,320/s", "1,410/s"} <= set(texts(tmp_path / "response_time.svg"))
+
+
 def test_the_axis_of_response_times_is_logarithmic(by_load: tuple[Any, Path]) -> None:
     said = texts(by_load[1] / "response_time.svg")
     assert {"0.01", "0.02", "0.05", "0.1"} <= set(said)
@@ -145,11 +154,12 @@ def test_a_swept_knob_is_the_x_axis(tmp_path: Path) -> None:
 def test_users_are_the_x_axis_and_the_caption_tells_how_long_they_think(tmp_path: Path) -> None:
     arrivals = {"kind": "users", "users": 2, "think_s": {"kind": "exponential", "mean": 0.5}}
     tables = SCENARIO | {"workload": SCENARIO["workload"] | {"arrivals": arrivals}}
-    made = plan(tables | {"sweep": {"workload.arrivals.users": [1, 4, 16], "system.policy": POLICIES}}, Path("s.toml"))
+    made = plan(tables | {"sweep": {"workload.arrivals.users": [1, 8, 64], "system.policy": POLICIES}}, Path("s.toml"))
     found = dict(run(made))
     plot_sweep([found[number] for number in range(len(made.cells))], made.x, of_sweep(made), tmp_path)  # type: ignore[misc]
     said = texts(tmp_path / "response_time.svg")
     assert {"users", "none", "static(batch=4)", "continuous(max_seqs=16)"} <= set(said)
+    assert {"1", "2", "5", "10", "20", "50"} <= set(said)
     assert "arrivals users (think_s exponential(mean=0.5))," in " ".join(said)
 
 

@@ -25,13 +25,15 @@ from simqueue.validate import folder
 from simqueue.validate.cells import Case, cases, tables
 from simqueue.validate.compare import SATURATION
 from simqueue.validate.processors import processors
-from simqueue.validate.record import Validation
+from simqueue.validate.record import Cell, Validation
 from simqueue.validate.run import Plan, validate
 
 SIMQUEUE = (sys.executable, "-c", "from simqueue.cli.main import main; main()")
 # Steps of 2 ms and more, so that a run lasts less than a second.
 SHORT = SCENARIO.replace("requests = 440", "requests = 60").replace("base_s = 0.8e-3", "base_s = 2e-3")
 LOADS = "[sweep]\nload = [0.5, 20.0]\n"
+# Far above 1 a run is short, and has no figure of errors, which takes longest.
+ABOVE = "[sweep]\nload = [20.0, 30.0]\n"
 
 
 def _write(place: Path, text: str = SHORT + LOADS, name: str = "scene.toml") -> Path:
@@ -43,6 +45,17 @@ def _write(place: Path, text: str = SHORT + LOADS, name: str = "scene.toml") -> 
 def _validate(*arguments: str | Path) -> Any:
     """In this process; whatever is not refused in order fails the test."""
     return CliRunner().invoke(app, ["validate", *map(str, arguments)], catch_exceptions=False, prog_name="simqueue")
+
+
+def _fill(path: Path, out: Path, repeats: int) -> None:
+    """What a folder keeps of the runs of a scenario; without the figures, which take longer than all else."""
+
+    def executor(case: Case) -> Executor:
+        return open_executor(case.live, case.scenario.system)
+
+    plan = Plan(repeats, out, lambda case: before_loading(case.live), executor, None, False)
+    cells = [cell for cell in validate(cases(tables([path], ())), plan, Validation()) if isinstance(cell, Cell)]
+    folder.write(folder.merged(Validation(), cells), out)
 
 
 def _refused(*arguments: str | Path) -> str:
@@ -108,7 +121,7 @@ def test_a_dry_run_lists_cells_and_minutes_and_runs_nothing(tmp_path: Path) -> N
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    path, out = _write(tmp_path, SHORT + "[sweep]\nload = [0.5, 0.6, 0.01]\n"), tmp_path / "out"
+    path, out = _write(tmp_path, SHORT + "[sweep]\nload = [20.0, 30.0, 0.01]\n"), tmp_path / "out"
     command = [*SIMQUEUE, "validate", str(path), "--out", str(out), "--repeats", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr
@@ -121,19 +134,19 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(tmp_pa
         assert process.wait(30) == 130
     assert said[-1].startswith(f"simqueue: interrupted: 2 of 3 cells finished, in {out}; the same command goes on")
     assert "Traceback" not in "".join(said)
-    assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.6"]
+    assert [cell.label for cell in folder.read(out).cells] == ["load=20", "load=30"]
     keys = [cell.key for cell in folder.read(out).cells]
-    path.write_text(SHORT + "[sweep]\nload = [0.5, 0.6, 0.7]\n")
+    path.write_text(SHORT + "[sweep]\nload = [20.0, 30.0, 40.0]\n")
     _validate(path, "--out", out, "--repeats", "1")
     cells = folder.read(out).cells
-    assert [cell.label for cell in cells] == ["load=0.5", "load=0.6", "load=0.7"]
+    assert [cell.label for cell in cells] == ["load=20", "load=30", "load=40"]
     assert [cell.key for cell in cells[:2]] == keys
 
 
 def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path) -> None:
-    path, out = _write(tmp_path, SHORT + "[sweep]\nload = [0.5, 0.95]\n"), tmp_path / "out"
+    path, out = _write(tmp_path, SHORT + ABOVE), tmp_path / "out"
     arguments = (path, "--out", out, "--repeats", "1")
-    _validate(*arguments)
+    _fill(path, out, repeats=1)
     before = folder.read(out)
     # Stopped while another device is got ready, and before any cell is finished.
     command = [*SIMQUEUE, "validate", *map(str, arguments), "--set", "live.max_rows=9", "--set", "sweep.load=[0.01]"]
@@ -145,14 +158,14 @@ def test_what_is_finished_stays_until_all_that_takes_its_place_is(tmp_path: Path
         assert process.wait(30) == 130
     assert folder.read(out) == before
     # One that fails.
-    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[0.5, 0.95]").exit_code == 1
+    assert _validate(*arguments, "--set", "live.max_context=32", "--set", "sweep.load=[20.0, 30.0]").exit_code == 1
     assert folder.read(out) == before
     # Compared again are only some, of which one never ran.
-    assert _validate(*arguments, "--recompare", "--set", "sweep.load=[0.5, 0.6]").exit_code == 1
-    assert [cell.label for cell in folder.read(out).cells] == ["load=0.5", "load=0.95"]
+    assert _validate(*arguments, "--recompare", "--set", "sweep.load=[20.0, 40.0]").exit_code == 1
+    assert [cell.label for cell in folder.read(out).cells] == ["load=20", "load=30"]
     # All of a file, and nothing failed.
-    _validate(*arguments, "--set", "sweep.load=[0.95, 0.6]")
-    assert [cell.label for cell in folder.read(out).cells] == ["load=0.95", "load=0.6"]
+    _validate(*arguments, "--set", "sweep.load=[30.0, 40.0]")
+    assert [cell.label for cell in folder.read(out).cells] == ["load=30", "load=40"]
 
 
 def test_a_cell_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
@@ -283,8 +296,8 @@ def test_what_is_known_before_loading_is_what_the_executor_says(tmp_path: Path) 
 
 
 def test_a_folder_that_has_all_cells_loads_nothing(tmp_path: Path) -> None:
-    path, out = _write(tmp_path), tmp_path / "out"
-    _validate(path, "--out", out, "--repeats", "2")
+    path, out = _write(tmp_path, SHORT + ABOVE), tmp_path / "out"
+    _fill(path, out, repeats=2)
     before, planned = folder.read(out), cases(tables([path], ()))
     assert tuple(validate(planned, _plan(out, 2), before)) == before.cells
     for changed in (_plan(out, 3), replace(_plan(out, 2), here=lambda case: {**HERE, "gpu": "another"})):
