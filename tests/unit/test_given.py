@@ -56,5 +56,6 @@ def test_the_parts_of_a_system_are_objects(key: str, value: Any) -> None:
 
 
 def test_the_replicas_of_a_cluster_are_systems() -> None:
+    policy: Any = sq.NoBatching()
     with pytest.raises(ConfigError, match="run: a NoBatching is given where a System is needed: make one with"):
-        cluster_saturation_rps(WORKLOAD, sq.Cluster((sq.NoBatching(),)))
+        cluster_saturation_rps(WORKLOAD, sq.Cluster((policy,)))
