@@ -11,33 +11,31 @@ parameters whose cost is an estimate: it reads 14 GB of weights a step at 1.75 T
 
 from __future__ import annotations
 
-from typing import Any
-
 from matplotlib.figure import Figure
 
 import simqueue as sq
-from common import COST, SERVER, Case, Experiment, Figures, Found, change, column, explained, line, main, run
+from common import (
+    SERVER,
+    SERVERS,
+    Case,
+    Experiment,
+    Figures,
+    Found,
+    by_server,
+    change,
+    column,
+    long_prompts,
+    main,
+    run,
+)
 from simqueue.plot import style
 from simqueue.policy import Sarathi
-from simqueue.workload import Geometric, Lognormal, Poisson, WorkloadSpec
 
 SEATS = 32
 CHUNKS = (64, 128, 256, 512, 1024)
 LOADS = (0.3, 0.6)
 # Enough requests to tell a capacity, and how much of it a server that keeps up has to spare at least.
 SAMPLE, KEEPS_UP = 400, 0.95
-GPT2, LARGE = "GPT-2", "7B"
-SERVERS: dict[str, Any] = {GPT2: COST, LARGE: sq.Affine(base_s=14e9 / 1.75e12, per_new_token_s=14e9 / 200e12)}
-
-
-def spec(requests: int) -> WorkloadSpec:
-    """Long prompts and short answers."""
-    return WorkloadSpec(
-        requests=requests,
-        arrivals=Poisson(rate=1.0),
-        prompt_tokens=Lognormal(mean=400, cv=0.7, max=900),
-        output_tokens=Geometric(mean=40, max=120),
-    )
 
 
 def measure(seed: int, requests: int) -> dict[Case, Figures]:
@@ -45,10 +43,10 @@ def measure(seed: int, requests: int) -> dict[Case, Figures]:
 
     Loads are of the saturation throughput with the largest chunks.
     """
-    workload, sample = sq.make_workload(spec(requests), seed), sq.make_workload(spec(SAMPLE), seed=0)
+    workload, sample = sq.make_workload(long_prompts(requests), seed), sq.make_workload(long_prompts(SAMPLE), seed=0)
     found: dict[Case, Figures] = {}
     for name, cost in SERVERS.items():
-        policies: dict[int, Any] = {chunk: Sarathi(SEATS, chunk) for chunk in CHUNKS}
+        policies = {chunk: Sarathi(SEATS, chunk) for chunk in CHUNKS}
         systems = {chunk: sq.System(policy, cost) for chunk, policy in policies.items()}
         capacities_rps = {chunk: sq.saturation_rps(sample, system) for chunk, system in systems.items()}
         for load in LOADS:
@@ -76,18 +74,12 @@ def finding(found: Found) -> str:
 
 def draw(found: Found, title: str, note: str) -> Figure:
     """Time to the first token and between tokens against the size of a chunk; a row of panels for each server."""
-    figure, panels = style.sheet(title, 2, 2, height_in=5.6)
     whats = {"ttft_mean_s": "TTFT, mean", "itl_p99_s": "ITL, p99"}
-    for place, axes in enumerate(panels):
-        name, (key, what) = tuple(SERVERS)[place // 2], tuple(whats.items())[place % 2]
-        for i, load in enumerate(LOADS):
-            cases = column(found, name, load)
-            line(axes, i, f"load {load:g}", list(cases), [1e3 * figures[key] for figures in cases.values()])
+    figure, panels = by_server(title, found, {f"load {load:g}": load for load in LOADS}, whats)
+    for axes in panels:
         style.log_axis(axes.xaxis)
-        style.log_axis(axes.yaxis)
         axes.set_xticks(CHUNKS, [f"{chunk:,}" for chunk in CHUNKS])
-        axes.set(title=f"{name}: {what}", xlabel="chunk_size (tokens)", ylabel="ms")
-    explained(figure, panels[0])
+        axes.set(xlabel="chunk_size (tokens)")
     about = note.replace(SERVER, f"{SERVER}; 7B is an estimate: 8 ms a step and 0.07 ms a token")
     style.caption(
         figure,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,11 @@ Found = dict[Case, dict[str, Array]]
 COST = sq.Measured(name="gpt2-h200-bf16-graph")
 SERVER = "GPT-2 as measured on an H200"
 MAX_OUTPUT = 256
+GPT2, LARGE = "GPT-2", "7B"
+SERVERS: dict[str, Any] = {GPT2: COST, LARGE: sq.Affine(base_s=14e9 / 1.75e12, per_new_token_s=14e9 / 200e12)}
+"""Where a prompt costs little more than a step of decoding, and where it costs much more: the second is an estimate
+of a model of 7 billion parameters, which reads 14 GB of weights a step at 1.75 TB/s, and computes 14 GFLOP a token at
+200 TFLOP/s."""
 # A narrow panel has room for the decades only of an axis that spans more than this.
 _WIDE = 12.0
 
@@ -75,6 +80,16 @@ def short_requests(count: int, arrivals: Open | None = None) -> WorkloadSpec:
         prompt_tokens=Lognormal(mean=60, cv=0.66, max=512),
         output_tokens=Geometric(mean=40, max=MAX_OUTPUT),
         max_output_tokens=MAX_OUTPUT,
+    )
+
+
+def long_prompts(count: int) -> WorkloadSpec:
+    """Prompts of 400 tokens on average, and short answers."""
+    return WorkloadSpec(
+        requests=count,
+        arrivals=Poisson(rate=1.0),
+        prompt_tokens=Lognormal(mean=400, cv=0.7, max=900),
+        output_tokens=Geometric(mean=40, max=120),
     )
 
 
@@ -168,6 +183,24 @@ def explained(figure: Figure, axes: Axes) -> None:
     for handle, label in zip(lines, labels, strict=True):
         handle.set_label(label)
     style.legend(figure, lines)
+
+
+def by_server(
+    title: str, found: Found, series: Mapping[str, str | float], whats: Mapping[str, str]
+) -> tuple[Figure, Any]:
+    """The two servers below each other, two figures of merit in seconds beside each other, against the last part of a
+    case: a line for each of ``series``, by its label the part of a case before the last. Returns the figure and its
+    panels."""
+    figure, panels = style.sheet(title, 2, 2, height_in=5.6)
+    for place, axes in enumerate(panels):
+        server, (key, what) = tuple(SERVERS)[place // 2], tuple(whats.items())[place % 2]
+        for i, (label, part) in enumerate(series.items()):
+            cases = column(found, server, part)
+            line(axes, i, label, list(cases), [1e3 * figures[key] for figures in cases.values()])
+        style.log_axis(axes.yaxis)
+        axes.set(title=f"{server}: {what}", ylabel="ms")
+    explained(figure, panels[0])
+    return figure, panels
 
 
 def column(found: Found, *fixed: str | float) -> dict[float, dict[str, Array]]:

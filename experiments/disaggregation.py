@@ -13,18 +13,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from matplotlib.figure import Figure
 
 import simqueue as sq
-from common import COST, SERVER, Case, Experiment, Figures, Found, change, column, explained, line, main
+from common import (
+    GPT2,
+    LARGE,
+    SERVER,
+    SERVERS,
+    Case,
+    Experiment,
+    Figures,
+    Found,
+    by_server,
+    change,
+    long_prompts,
+    main,
+)
 from simqueue.cluster.disaggregated import saturation
 from simqueue.cluster.shortest_queue import ShortestQueue
 from simqueue.cluster.simulate import cluster_saturation_rps
 from simqueue.plot import style
 from simqueue.policy import Vllm
-from simqueue.workload import Geometric, Lognormal, Poisson, WorkloadSpec
 
 GPUS, SEATS = 4, 64
 TOGETHER = "all do both"
@@ -32,19 +43,7 @@ LAYOUTS = {TOGETHER: 0, "2 prefill, 2 decode": 2, "3 prefill, 1 decodes": 3}
 LOADS = (0.2, 0.4, 0.6, 0.8)
 # Enough requests to tell a capacity, and how much of it a layout that keeps up has to spare at least.
 SAMPLE, KEEPS_UP = 600, 0.95
-GPT2, LARGE = "GPT-2", "7B"
-SERVERS: dict[str, Any] = {GPT2: COST, LARGE: sq.Affine(base_s=14e9 / 1.75e12, per_new_token_s=14e9 / 200e12)}
 LINKS = {GPT2: sq.Transfer(gib_per_s=46.5), LARGE: sq.Transfer(gib_per_s=46.5, kv_bytes_per_token=2**19)}
-
-
-def spec(requests: int) -> WorkloadSpec:
-    """Long prompts and short answers."""
-    return WorkloadSpec(
-        requests=requests,
-        arrivals=Poisson(rate=1.0),
-        prompt_tokens=Lognormal(mean=400, cv=0.7, max=900),
-        output_tokens=Geometric(mean=40, max=120),
-    )
 
 
 def pools(server: str, prefill: int) -> sq.Cluster | sq.Disaggregation:
@@ -52,8 +51,8 @@ def pools(server: str, prefill: int) -> sq.Cluster | sq.Disaggregation:
     system = sq.System(Vllm(max_num_seqs=SEATS), SERVERS[server])
     if not prefill:
         return sq.Cluster.of(GPUS, system, ShortestQueue())
-    apart = (sq.Cluster.of(count, system, ShortestQueue()) for count in (prefill, GPUS - prefill))
-    return sq.Disaggregation(*apart, LINKS[server])
+    first, then = (sq.Cluster.of(count, system, ShortestQueue()) for count in (prefill, GPUS - prefill))
+    return sq.Disaggregation(first, then, LINKS[server])
 
 
 def serve(
@@ -89,7 +88,7 @@ def measure(seed: int, requests: int) -> dict[Case, Figures]:
 
     Loads are of the saturation throughput of all GPUs together.
     """
-    workload, sample = sq.make_workload(spec(requests), seed), sq.make_workload(spec(SAMPLE), seed=0)
+    workload, sample = sq.make_workload(long_prompts(requests), seed), sq.make_workload(long_prompts(SAMPLE), seed=0)
     found: dict[Case, Figures] = {}
     for server in SERVERS:
         layouts = {name: pools(server, prefill) for name, prefill in LAYOUTS.items()}
@@ -115,16 +114,10 @@ def finding(found: Found) -> str:
 
 def draw(found: Found, title: str, note: str) -> Figure:
     """The tails of the time to the first token and between tokens against load; a row of panels for each server."""
-    figure, panels = style.sheet(title, 2, 2, height_in=5.6)
     whats = {"ttft_p99_s": "TTFT, p99", "itl_p99_s": "ITL, p99"}
-    for place, axes in enumerate(panels):
-        server, (key, what) = tuple(SERVERS)[place // 2], tuple(whats.items())[place % 2]
-        for i, name in enumerate(LAYOUTS):
-            cases = column(found, server, name)
-            line(axes, i, name, list(cases), [1e3 * figures[key] for figures in cases.values()])
-        style.log_axis(axes.yaxis)
-        axes.set(title=f"{server}: {what}", xlabel="load", ylabel="ms")
-    explained(figure, panels[0])
+    figure, panels = by_server(title, found, {name: name for name in LAYOUTS}, whats)
+    for axes in panels:
+        axes.set(xlabel="load")
     about = note.replace(SERVER, f"{SERVER}; 7B is an estimate: 8 ms a step and 0.07 ms a token, 512 KiB of cache each")
     style.caption(
         figure,
