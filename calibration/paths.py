@@ -12,6 +12,8 @@ from simqueue.profile import Paths
 from simqueue.units import digits
 
 Array = NDArray[np.float64]
+Line = tuple[float, float]
+_NONE = 0.0, 0.0
 _ROUNDS = 50
 _CLOSE = 1e-7
 # By how long ago it was done last, what depends on that is put into groups of so many, at least, and so many groups, at
@@ -19,8 +21,10 @@ _CLOSE = 1e-7
 _A_GROUP, _MOST_GROUPS = 15, 8
 
 
-def paths_of(records: Records, start: Lag) -> Paths:
-    """From the records of a serving run, and what a start takes; what was not recorded, or comes out negative, is 0.
+def paths_of(records: Records, start: Lag, exposed: Line = _NONE, pause: Line = _NONE) -> Paths:
+    """From the records of a serving run, what a start takes, and what the device does not hide of steps.
+
+    What was not recorded, or comes out negative, is 0.
 
     Arrivals fall anywhere between the begins of two steps, so that with a way of r to the queue a share r / step misses
     the next one, and on average that costs each r: the mean of "queued", without those who missed more than twice what
@@ -31,8 +35,8 @@ def paths_of(records: Records, start: Lag) -> Paths:
     idle, timer, handover = records.of("idle"), records.of("timer"), records.of("handover")
     queued, answers = records.of("queued"), records.of("answer")
     way = max(0.0, _missed(queued.seconds) if len(queued) else _usual(idle.seconds))
-    fixed, per_request = _line(handover.ended, handover.seconds)
-    response, per_row = _line(answers.rows, answers.seconds)
+    fixed, per_request = line(handover.ended, handover.seconds)
+    response, per_row = line(answers.rows, answers.seconds)
     return Paths(
         request_path_s=digits(way),
         wake_s=_lag(idle.since_ns / 1e9, idle.seconds - way),
@@ -42,6 +46,10 @@ def paths_of(records: Records, start: Lag) -> Paths:
         response_per_row_s=per_row,
         timer_late_s=digits(max(0.0, _usual(timer.seconds) - way)) if len(timer) else 0.0,
         start_s=start,
+        exposed_s=exposed[0],
+        exposed_per_row_s=exposed[1],
+        pause_s=pause[0],
+        pause_per_row_s=pause[1],
     )
 
 
@@ -85,8 +93,8 @@ def _usual(seconds: Array) -> float:
     return float(np.median(seconds)) if len(seconds) else 0.0
 
 
-def _line(count: NDArray[np.int64], seconds: Array) -> tuple[float, float]:
-    """Fixed and for each of ``count``."""
+def line(count: NDArray[np.int64], seconds: Array) -> Line:
+    """What is usual: fixed, and for each of ``count``; neither negative, and 0 where there is nothing."""
     if not len(seconds):
         return 0.0, 0.0
     fixed, each = _usual_parts(np.column_stack([np.ones(len(count)), count]), seconds)

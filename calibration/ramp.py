@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching
+from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Tgi
 from simqueue.profile import Profile
 from simqueue.sim.simulate import saturation_rps
 from simqueue.system import System
@@ -43,7 +44,8 @@ def runs_of(profile: Profile) -> list[Run]:
     """Serving runs that meet what the runner is for: whole prompts, chunks, and batches to completion with a timer.
 
     Where whole batches are all there is, without a timer too: who finds the replica free then starts at once. And one
-    by one with short answers, whose starts follow each other after all times from a few steps to many seconds.
+    by one with short answers, whose starts follow each other after all times from a few steps to many seconds. And a
+    policy for which nothing is launched ahead, so that the host's part of a step shows.
     """
     assert profile.decode
     assert profile.prefill
@@ -55,7 +57,10 @@ def runs_of(profile: Profile) -> list[Run]:
         return [Run("batches at once", at_once, 0.45), Run("batches", timed, 0.45), alone]
     half = max(1, rows // 2)
     whole, chunks = Continuous(rows), Continuous(half, max_tokens=half + max(1, window // 16))
-    return [Run("whole prompts", whole, 0.45), Run("chunks", chunks, 0.225), Run("batches", timed, 0.225), alone]
+    # At several times, since how quick a host is changes from minute to minute.
+    bare = Run("nothing ahead", Tgi(max_batch_size=rows), 0.06)
+    three = Run("whole prompts", whole, 0.36), Run("chunks", chunks, 0.18), Run("batches", timed, 0.18)
+    return [*chain.from_iterable((run, bare) for run in three), alone]
 
 
 def lengths_for(window: int) -> tuple[Lengths, Lengths]:

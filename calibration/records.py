@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibration.samples import first_line, header_of, opened, refuse_other, whole
 from simqueue.errors import ConfigError, OutputError
 
-Kind = Literal["step", "start", "handover", "idle", "timer", "queued", "answer"]
+Kind = Literal["step", "start", "handover", "idle", "timer", "queued", "answer", "exposed", "pause"]
 Ints = NDArray[np.int64]
 _KINDS = get_args(Kind)
 _MARK = "# simqueue serving 3 "
@@ -34,12 +34,13 @@ class Records:
             free should have been sent to the decision on it; "timer": the same from when a timer should have fired;
             "queued": seconds from the begin of the first step after a request should have been sent, the replica being
             busy, to that of the step that took it (negative if it still made it into a step that had begun by then);
-            "answer": seconds from the end of a step to when the client had the token.
+            "answer": seconds from the end of a step to when the client had the token; "exposed": a "step" of a policy
+            for which nothing is launched ahead; "pause": the same of one that stops those who decode.
         rows, longest, prefill_rows, widest, context: of the step, as `simqueue.plan.Shape` has them; ``rows`` decode or
             are held, ``context`` is that of the rows that prefill. Of "answer" and "queued" ``rows`` are all there are.
-        ended: requests in the batch that ended before, for a "handover".
-        since_ns: for an "idle", how long the replica had been free by then; for a "start", how long ago the last step
-            that prefilled had begun.
+        ended: requests in the batch that ended before, for a "handover"; rows that are stopped, for a "pause".
+        since_ns: for an "idle", how long the replica had been free by then; for a "start" or a "pause", how long ago
+            the last step that prefilled had begun.
         seconds: how long.
     """
 
@@ -61,9 +62,10 @@ class Records:
     @property
     def sort(self) -> NDArray[np.str_]:
         """What each step does: "start" with nobody decoding, "decode" alone, or beside that "prefill" prompts from
-        their start or a "chunk" on a context."""
-        conditions = [self.prefill_rows == 0, self.rows == 0, self.context > 0]
-        return np.select(conditions, ["decode", "start", "chunk"], "prefill")
+        their start or a "chunk" on a context. Steps that nothing is launched ahead of are a sort of their own."""
+        unhidden = np.isin(self.kind, ("exposed", "pause"))
+        conditions = [unhidden, self.prefill_rows == 0, self.rows == 0, self.context > 0]
+        return np.select(conditions, [self.kind, "decode", "start", "chunk"], "prefill")
 
     def where(self, mask: NDArray[np.bool_]) -> Self:
         """Some of the records."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from calibration.fit import errors_of
 from calibration.jitter import deviation, jitter_of, outside, stalling
-from calibration.paths import paths_of, starts_of
+from calibration.paths import line, paths_of, starts_of
 from calibration.ramp import HELD_OUT
-from calibration.records import Records
+from calibration.records import Kind, Records
 from simqueue.cost.table import TableCost
 from simqueue.lag import Lag, on_grid
 from simqueue.plan import Shape
@@ -22,6 +22,8 @@ from simqueue.units import Grid, digits
 
 Array = NDArray[np.float64]
 COEFFICIENTS = ("decode_factor", "prefill_factor", "per_step_s", "per_row_s", "per_prefill_s", "per_prefill_row_s")
+# Steps that nothing is launched ahead of.
+_UNHIDDEN: tuple[Kind, ...] = ("exposed", "pause")
 _GRID = Grid()
 _LEAST = 200
 _EXPECTED = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
@@ -49,21 +51,28 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
     Raises:
         ProfileError: a step is outside what the tables were measured for.
     """
-    shaped = records.of("step", "start")
-    design, step, start = design_of(profile, shaped), shaped.kind == "step", shaped.kind == "start"
+    shaped = records.of("step", "start", *_UNHIDDEN)
+    step, start, alone = shaped.kind == "step", shaped.kind == "start", np.isin(shaped.kind, ("start", "pause"))
+    design = design_of(profile, shaped)
     held = np.isin(shaped.stage, HELD_OUT)
     used = step & ~held
     if used.sum() < _LEAST:
         return None
     fit = regress(design[used], shaped.seconds[used], shaped.sort[used])
     shapes = _shapes(profile, shaped)
-    price = np.where(step, design @ fit.theta, design[:, 1])
+    price = np.where(alone, design[:, 1], design @ fit.theta)
     stalls = stalling(shaped, price)
     jitter = jitter_of(shaped, price, shapes, stalls)
     told = start & ~held
     lag, start_row = starts_of(shaped.where(told), (shaped.seconds - price * jitter.mean)[told])
-    price[start] += _later(lag, shaped.where(start)) + start_row * shaped.prefill_rows[start]
-    quiet = held & ~stalls & ~(start & outside(shaped.seconds / price, shaped.sort))
+    price[alone] += _later(lag, shaped.where(alone)) + start_row * shaped.prefill_rows[alone]
+    late, rows = shaped.seconds - price * jitter.mean, np.where(alone, shaped.ended, shaped.rows)
+    host = {}
+    for kind in _UNHIDDEN:
+        mine = shaped.kind == kind
+        fixed, each = host[kind] = line(rows[mine & ~held], late[mine & ~held])
+        price[mine] += fixed + each * rows[mine]
+    quiet = held & ~stalls & ~(~step & outside(shaped.seconds / price, shaped.sort))
     return Serving(
         **dict(zip(COEFFICIENTS, _short(fit.theta), strict=True)),
         per_start_row_s=start_row,
@@ -71,7 +80,7 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
         steps=int(step.sum()),
         errors=dict(_errors(shaped.where(quiet), price[quiet], shapes[quiet])),
         jitter=jitter,
-        paths=paths_of(records, lag),
+        paths=paths_of(records, lag, **host),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from calibration.records import COLUMNS, Kind, Records
 from simqueue.live.serve import Served
 from simqueue.policy import BatchingPolicy, Continuous, Dynamic
+from simqueue.policy.base import launches_ahead
 from simqueue.record import Column
 from simqueue.result import Result
 from simqueue.starts import decided, since_prefill
@@ -22,7 +23,7 @@ def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], r
     result, waited = served.result, served.waited
     assert result is not None
     parts = [
-        _steps(result, policy, stages_s, run),
+        _steps(result, waited, policy, stages_s, run),
         _decisions(result, waited, policy, stages_s, run),
         _answers(result, stages_s, run),
     ]
@@ -31,22 +32,27 @@ def watched(served: Served, policy: BatchingPolicy, stages_s: Sequence[float], r
     return Records.joined(parts)
 
 
-def _steps(result: Result, policy: BatchingPolicy, stages_s: Sequence[float], run: int) -> Records:
+def _steps(
+    result: Result, waited: NDArray[np.bool_], policy: BatchingPolicy, stages_s: Sequence[float], run: int
+) -> Records:
     """Every step but the first ever, which follows none."""
-    leaps, seconds = result.leaps, result.grid.seconds
+    leaps, seconds, ahead = result.leaps, result.grid.seconds, launches_ahead(policy)
     begin, end = decided(result, policy), leaps["start"] + leaps["total"]
-    start = leaps["rows"] == 0
+    alone, paused = leaps["rows"] == 0, leaps.get("paused", np.zeros_like(begin))
     since = seconds(since_prefill(begin, leaps["prefill_rows"]))
     records = _made(
         run=run,
         stage=_stage(result, begin, stages_s),
-        kind=np.where(start, "start", "step"),
+        kind=np.select([paused > 0, alone], ["pause", "start"], "step" if ahead else "exposed"),
         **{name: leaps[column] for name, column in _STEP.items()},
         context=leaps["prefill_context"],
-        since_ns=np.where(start, since * 1e9, 0).astype(np.int64),
-        seconds=seconds(end - np.where(start, begin, leaps["start"])),
+        ended=paused,
+        since_ns=np.where(alone, since * 1e9, 0).astype(np.int64),
+        seconds=seconds(end - np.where(alone, begin, leaps["start"])),
     )
-    return records.where(np.arange(len(begin)) > 0)
+    # A start that follows a step at once has the host's part in it where nothing is launched ahead.
+    plain = ahead | ~alone | (paused > 0) | waited
+    return records.where(plain & (np.arange(len(begin)) > 0))
 
 
 def _decisions(

@@ -282,6 +282,10 @@ class Paths(_Strict, frozen=True):
     response_per_row_s: float
     timer_late_s: float
     start_s: Lag = 0.0
+    exposed_s: float = 0.0
+    exposed_per_row_s: float = 0.0
+    pause_s: float = 0.0
+    pause_per_row_s: float = 0.0
 
 
 class Serving(_Strict, frozen=True):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue import metrics
-from simqueue.fates import Fates
+from simqueue.fates import Fates, outcome_counts
 from simqueue.record import Column
 from simqueue.times import Times
 from simqueue.units import Grid
@@ -37,7 +37,7 @@ class Result(Times):
             were there.
         leaps: int64 columns, one row a leap: ``start, steps, first, total, rows, context, longest`` as in
             `simqueue.record.Leaps`, and ``prefill_rows, new_tokens, prefill_context, widest`` of its first step; and
-            where there are such, ``paused``: whether rows that decode did not go on.
+            where there are such, ``paused``: how many rows that decode did not go on.
         with_batch: answers leave when their batch ends, so that TPOT and ITL do not exist.
         warmup: the first so many requests by arrival are left out of every figure.
         durations: makes the duration of every step, one by one.
@@ -61,6 +61,7 @@ class Result(Times):
     saturation_rps: Callable[[], float] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
     fates: Fates | None = field(default=None, repr=False)
+    until: int | None = None
 
     # Ticks, per request.
 
@@ -77,38 +78,41 @@ class Result(Times):
 
     def summary(self) -> dict[str, Any]:
         """Figures of merit of the requests after the warm-up, as ``simqueue simulate --json`` prints them."""
-        start, end = self.window
-        pooled = self.gaps(np.arange(len(self.arrival))[self.counted])
-        itl = metrics.weighted_stats(*pooled, float(self.grid.ticks_per_s)) if pooled else None
-        return {**self.figures(metrics.busy(self.leaps, start, end), self._batch_size(start), itl), **self._fates()}
+        leaps, begun = self.leaps, self.begun(self.leaps["start"])
+        rows = (leaps["rows"] + leaps["prefill_rows"])[begun]
+        return {**self.figures(metrics.busy(leaps, *self.window), rows, leaps["steps"][begun]), **self._fates()}
+
+    @cached_property
+    def samples(self) -> dict[str, metrics.Sample]:
+        """See `Times.samples`; and how long requests that had lost their seats waited for the next token."""
+        samples, pooled = super().samples, self.gaps(np.arange(len(self.arrival))[self.counted])
+        if pooled:
+            samples["itl_s"] = metrics.Sample(*pooled)
+        if self.fates is not None:
+            resumed = self.fates.resume_to_next_token[self.counted]
+            samples["resume_to_next_token_s"] = metrics.Sample(resumed[resumed > 0])
+        return samples
 
     @property
     def counted(self) -> slice | NDArray[np.intp]:
         """The requests that figures are of."""
         if self.fates is None:
-            return slice(self.warmup, None)
-        return self.warmup + np.flatnonzero(self.fates.completed[self.warmup :])
+            return self.came
+        return self.warmup + np.flatnonzero(self.fates.completed[self.came])
 
     def _fates(self) -> dict[str, Any]:
         fates = self.fates
         if fates is None:
             return {}
         counted = self.counted
-        resumed = fates.resume_to_next_token[counted]
         prompts = int(self.workload.prompt_tokens[counted].sum())
         return {
-            "outcomes": fates.counts(self.warmup),
+            "outcomes": outcome_counts(fates.outcome[self.came]),
             "preemptions": int(fates.preemptions[counted].sum()),
             "recomputed_tokens": int(fates.recomputed_tokens[counted].sum()),
-            "resume_to_next_token_s": metrics.stats(resumed[resumed > 0], float(self.grid.ticks_per_s)),
+            "resume_to_next_token_s": self.stats("resume_to_next_token_s"),
             "prefix_hit_rate": int(fates.cached_tokens[counted].sum()) / prompts,
         }
-
-    def _batch_size(self, start: int) -> dict[str, float]:
-        leaps = self.leaps
-        kept = leaps["start"] >= start
-        rows = (leaps["rows"] + leaps["prefill_rows"])[kept]
-        return metrics.batch_sizes(rows, leaps["steps"][kept])
 
     @property
     def one_by_one(self) -> bool:
@@ -220,15 +224,16 @@ class Result(Times):
 
         return pd.DataFrame(self.requests())
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``requests.parquet``, ``steps.parquet`` (one row a leap) and ``summary.json`` with provenance.
+    def save(self, folder: str | Path, summary: Mapping[str, Any] | None = None) -> None:
+        """Write ``requests.parquet``, ``steps.parquet`` (one row a leap) and ``summary.json`` with provenance, which
+        has other figures than those of `summary` where they are given.
 
         Raises:
             OutputError: the folder holds something else or cannot be written; nothing is half-written.
         """
         from simqueue.results import write
 
-        write(self, Path(folder))
+        write(self, Path(folder), self.summary() if summary is None else summary)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -23,6 +23,7 @@ from simqueue.profile import decode_profile
 from simqueue.record import Column
 from simqueue.result import TICKS
 from simqueue.sim.steps import Durations
+from simqueue.system import Overheads
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
@@ -45,8 +46,8 @@ class _Table(NamedTuple):
     metadata: Mapping[bytes, bytes]
 
 
-def write(result: Result, folder: Path) -> None:
-    """Write a result: every file aside first, then renamed; a result that is there already is replaced.
+def write(result: Result, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write a result and its figures: every file aside first, then renamed; a result that is there already is replaced.
 
     ``requests.parquet`` has the columns of `Result.requests`, ``steps.parquet`` those of ``Result.leaps``, and
     ``preemptions.parquet``, where answers can be interrupted, a row for each time, in ticks. All have
@@ -61,7 +62,6 @@ def write(result: Result, folder: Path) -> None:
 
     refuse_unusable(folder)
     requests, about = result.requests(), {_ABOUT: json.dumps(_about(result)).encode()}
-    summary = {**result.summary(), "provenance": result.provenance}
     with written_aside(folder) as aside:
         table = pyarrow.table(requests).replace_schema_metadata(about)
         parquet.write_table(table, aside[REQUESTS])
@@ -70,7 +70,7 @@ def write(result: Result, folder: Path) -> None:
             parquet.write_table(spells.replace_schema_metadata(about), aside[PREEMPTIONS])
         leaps = pyarrow.table(dict(result.leaps)).replace_schema_metadata({**about, **_profile_of(result)})
         parquet.write_table(leaps, aside[STEPS])
-        aside[SUMMARY].write_bytes(strict_json(summary))
+        aside[SUMMARY].write_bytes(strict_json({**summary, "provenance": result.provenance}))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -228,8 +228,9 @@ def _durations(steps: _Table, about: Mapping[str, Any], path: Path) -> Callable[
         # In place of what its name or path would lead to now.
         cost.__dict__["profile"] = decode_profile(steps.metadata[_PROFILE], f"in {path}")
     noise: Noise = msgspec.convert(system["noise"], Noise)
+    overheads = msgspec.convert(system["overheads"], Overheads)
     sequence = np.random.SeedSequence(seed[0], spawn_key=seed[1:])
-    return Durations(steps.columns, cost, noise, Grid(about["ticks_per_s"]), sequence)
+    return Durations(steps.columns, cost, noise, overheads, Grid(about["ticks_per_s"]), sequence)
 
 
 def _no_durations(path: Path) -> Column:

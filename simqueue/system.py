@@ -8,12 +8,13 @@ import msgspec
 
 from simqueue.checks import at_least, positive, seconds
 from simqueue.cost.base import StepCost
+from simqueue.cost.exposed import ExposedCost
 from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.lag import Lag, check_lag
 from simqueue.order import Fcfs, Order
-from simqueue.policy.base import BatchingPolicy
+from simqueue.policy.base import BatchingPolicy, launches_ahead
 from simqueue.units import Grid
 
 
@@ -30,8 +31,12 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         wake_s: from a request's coming to the queue until a server that waits looks there, by how long it has waited.
         start_s: what a step in which nothing decodes takes beyond its cost, by how long ago a step that prefilled has
             begun (or the run): with nothing on the device there is nothing that what the host does hides behind.
+        exposed_s, exposed_per_row_s: what a step in which somebody decodes takes beyond its cost where the server does
+            not launch it before the last one has ended: then the device waits for the host. The second times its rows.
+        pause_s, pause_per_row_s: what a step that stops those who decode takes beyond its cost and ``start_s``; the
+            second times those it stops.
 
-    The last two are numbers, or pairs (since, taken): see `simqueue.lag`.
+    ``wake_s`` and ``start_s`` are numbers, or pairs (since, taken): see `simqueue.lag`.
     """
 
     request_path_s: float = 0.0
@@ -42,6 +47,10 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     response_per_row_s: float = 0.0
     wake_s: Lag = 0.0
     start_s: Lag = 0.0
+    exposed_s: float = 0.0
+    exposed_per_row_s: float = 0.0
+    pause_s: float = 0.0
+    pause_per_row_s: float = 0.0
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
@@ -50,7 +59,9 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def measured(cls, policy: BatchingPolicy, cost: Measured) -> Self:
-        """As the profile's serving run found them, the hand-over only where the policy's batches run to completion.
+        """As the profile's serving runs found them: the hand-over only where the policy's batches run to completion,
+        and what the device does not hide only where nothing is launched ahead
+        (`simqueue.policy.base.launches_ahead`).
 
         Raises:
             ConfigError: the profile has no serving run.
@@ -58,7 +69,14 @@ class Overheads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         over = msgspec.structs.asdict(cost.serving("overheads").paths)
         if getattr(policy, "iteration_level", True):
             over |= {"handover_s": 0.0, "handover_per_request_s": 0.0}
+        if launches_ahead(policy):
+            over |= {"exposed_s": 0.0, "exposed_per_row_s": 0.0, "pause_s": 0.0, "pause_per_row_s": 0.0}
         return cls(**over)
+
+    def around(self, cost: StepCost, grid: Grid) -> StepCost:
+        """The cost with what passes before each of its steps."""
+        added = self.exposed_s, self.exposed_per_row_s, self.pause_s, self.pause_per_row_s
+        return ExposedCost(cost, *map(grid.ticks, added)) if any(added) else cost
 
 
 class CostSpec(Protocol):

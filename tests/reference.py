@@ -10,7 +10,8 @@ ticks, visits every row in every step, and keeps no running sums. The rules:
 * A batch that runs to completion prefills all its prompts whole in its first step. Finished rows are held:
   they go on with one new token a step and a growing context until the batch ends.
 * A step that prefills while no row decodes or is held takes its price and ``start``, by how long ago a step that
-  prefilled, or the run, has begun.
+  prefilled, or the run, has begun. One in which rows decode or are held takes its price and what is ``exposed``,
+  fixed and for each of them.
 * When the last request has been seen, the source is closed and nobody waits for company that cannot come:
   ``Static``, and ``Dynamic`` with an infinite wait, start what is left. It is also closed for as long as every user of
   a closed loop waits for an answer.
@@ -96,6 +97,8 @@ class Overheads:
     response_per_row: int = 0
     timer_late: int = 0
     start: int | tuple[tuple[int, int], ...] = 0
+    exposed: int = 0
+    exposed_per_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -481,7 +484,9 @@ class Model:
     def step(self, work: Work, now: int) -> int:
         """Run one forward pass from now, let its tokens out at its end, and return that end."""
         shape = shape_of(work)
-        cost = self.price(shape)
+        cost = max(1, self.price(shape))
+        if rows := shape.decode_rows + shape.held_rows:
+            cost += self.overheads.exposed + self.overheads.exposed_per_row * rows
         if self.noise is not None:
             cost = int(cost * self.noise[len(self.steps)] + 0.5)
         end = now + max(1, cost)

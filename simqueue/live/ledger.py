@@ -57,7 +57,7 @@ class Ledger:
     def note_steps(self, work: Work, start: int, ends: Sequence[int], *, waited: bool) -> None:
         """The work ran for so many steps, one after another."""
         rows, joining = work.decode_rows + work.held_rows, work.prefill_rows
-        prefill = (joining, work.new_tokens, work.prefill_context, work.widest, int(work.paused > 0))
+        prefill = (joining, work.new_tokens, work.prefill_context, work.widest, work.paused)
         first = ends[0] - start
         self._steps.append((start, 1, first if joining else 0, first, rows, work.context, work.longest, *prefill))
         self.waited.append(waited)

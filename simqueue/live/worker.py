@@ -18,19 +18,16 @@ import numpy as np
 from simqueue.errors import SimqueueError
 from simqueue.live.aboard import Aboard
 from simqueue.live.connection import Connection
-from simqueue.live.executor import Emitted, Executor, Tokens, now_ns
+from simqueue.live.executor import GRID, TICKS_PER_NS, Emitted, Executor, Tokens, now_ns
 from simqueue.live.journal import Cancelled, Closed, Completed, Entry, Opened, Rejected, Submitted, Told, plan, tell
 from simqueue.live.ledger import Ledger
 from simqueue.live.wire import Answer, Cancel, Failed, Submit
 from simqueue.plan import Wait, Work
-from simqueue.policy.base import BatchingPolicy
+from simqueue.policy.base import BatchingPolicy, launches_ahead
 from simqueue.record import NEVER, Requests
 from simqueue.replica import Core, unlimited
 from simqueue.system import Admission
-from simqueue.units import Grid
 
-GRID = Grid()
-TICKS_PER_NS = GRID.ticks_per_s // 10**9
 INTERRUPTED = "the server was stopped"
 
 
@@ -59,8 +56,7 @@ class Worker:
         self.error: SimqueueError | None = None
         self._requests = self.ledger.requests
         self._engine = core(self._requests) if core else unlimited(policy, self._requests, GRID)
-        # Where a step may prefill alone, nobody decodes before the policy has been asked.
-        self._decodes_ahead = getattr(policy, "mixes", True)
+        self._launches_ahead = launches_ahead(policy)
         self._executor = executor
         self._with_batch = with_batch(policy, executor)
         self._connections = list(connections)
@@ -118,7 +114,7 @@ class Worker:
         self._begin(planned.prefill, now)
         self._executor.launch(planned.prefill, planned.answer)
         launched = now_ns()
-        if self._decodes_ahead and not self._aboard.held:
+        if self._launches_ahead and not self._aboard.held:
             self._executor.ahead(self._engine.leaving)
         onward = now_ns()
         emitted = self._executor.collect(self._stopped)

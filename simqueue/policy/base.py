@@ -171,3 +171,9 @@ class BatchingPolicy(Protocol):
 
     def decider(self, grid: Grid) -> Decider:
         """A fresh decider for one engine whose time is counted on ``grid``."""
+
+
+def launches_ahead(policy: BatchingPolicy) -> bool:
+    """Whether a server can launch what the next step decodes before this one has ended: not where that step may stop
+    all who decode (``mixes``), nor where one that loses its seat keeps its cache and may be back in the next."""
+    return getattr(policy, "mixes", True) and getattr(policy, "preemption", "recompute") == "recompute"

@@ -13,7 +13,7 @@ from simqueue.cost.noise import path_of
 from simqueue.engine import Engine
 from simqueue.paged import PagedEngine
 from simqueue.plan import Wait
-from simqueue.record import NEVER, Leaps, Requests
+from simqueue.record import NEVER, Leaps, Requests, leap_row
 from simqueue.sim.door import Door, Limits
 from simqueue.source import Columns, Source
 
@@ -80,7 +80,7 @@ def _replica(
     leaps: Leaps,
     longest_leap: int,
 ) -> Generator[simpy.Event, None, None]:
-    plan, complete, add, timeout = engine.plan, engine.complete, leaps.add, env.timeout
+    plan, complete, append, timeout = engine.plan, engine.complete, leaps.append, env.timeout
     price, leap = cost.step, cost.leap
     hands_over = delays.handover or delays.handover_per_request
     take, submit, next_arrival, wake = source.take, engine.submit, source.next, delays.wake
@@ -101,7 +101,7 @@ def _replica(
         if door is not None and engine.refused:
             door.decided()
             next_arrival = door.next
-        if isinstance(work, Wait):
+        if type(work) is Wait:
             if (next_arrival == NEVER and work.until is None) or (engine.closed and not engine.waiting):
                 return
             due = source.next
@@ -148,13 +148,11 @@ def _replica(
             done, total = leap(rows, context, longest, steps, limit)
         end = now + total
         yield timeout(total)
-        row = (now, done, first, total, work.admitted, rows, context, longest)
         if work.paused:
-            leaps.add_pause()
-        if prefill_rows == work.admitted and not work.prefill_context:
-            add(row)
-        else:
-            leaps.add_chunks(row, (prefill_rows, work.new_tokens, work.prefill_context, work.widest))
+            leaps.add_pause(work.paused)
+        if prefill_rows != work.admitted or work.prefill_context:
+            leaps.add_chunks((prefill_rows, work.new_tokens, work.prefill_context, work.widest))
+        append(leap_row(now, done, first, total, work.admitted, rows, context, longest))
         ended = complete(done, now + first, end, path)
         if loops or door is not None:
             back = delays.response_per_row * (rows + prefill_rows)

@@ -13,7 +13,7 @@ from simqueue.cost.noise import EmpiricalNoise, NoNoise, ServingNoise, Spread, a
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.record import Column
-from simqueue.system import CostSpec
+from simqueue.system import CostSpec, Overheads
 from simqueue.units import Grid
 
 
@@ -36,13 +36,14 @@ class Durations:
     leaps: Mapping[str, Column] = field(repr=False)
     cost: CostSpec
     noise: Any
+    overheads: Overheads
     grid: Grid
     seed: np.random.SeedSequence
 
     def __call__(self) -> Column:
         """int64 ``(steps,)``."""
         spread = spread_of(self.cost, self.noise)
-        return expand(self.leaps, self.cost.on(self.grid), spread, self.seed)
+        return expand(self.leaps, self.overheads.around(self.cost.on(self.grid), self.grid), spread, self.seed)
 
 
 def with_prefill(

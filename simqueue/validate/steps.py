@@ -8,27 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.lag import on_grid
-from simqueue.plan import Shape
+from simqueue.plan import Work
 from simqueue.result import Result
 from simqueue.starts import decided, since_prefill
-from simqueue.system import CostSpec, System
+from simqueue.system import System
 from simqueue.units import Grid, digits
 from simqueue.validate.record import Steps
 
 _SHAPE = {
     "decode_rows": "rows",
     **{name: name for name in ("context", "longest", "prefill_rows", "new_tokens", "prefill_context", "widest")},
+    "paused": "paused",
 }
 
 
 def steps(live: Sequence[Result], system: System) -> dict[str, Steps]:
     """By kind; ``mixed`` steps decode and prefill at once. One that only prefills counts from the decision on it, and
-    takes what the cost model and the system's ``start_s`` say."""
+    takes what the cost model and the system's ``start_s`` say; one that stops others from when the last one ended."""
     shapes = np.concatenate([_shapes(result) for result in live])
     durations, starts = (
         np.concatenate(columns) for columns in zip(*(_measured(result, system) for result in live), strict=True)
     )
-    predicted = _predicted(shapes, system.cost, live[0].grid) + starts
+    predicted = _predicted(shapes, system, live[0].grid) + starts
     decodes, prefills = shapes[:, 0] > 0, shapes[:, list(_SHAPE).index("prefill_rows")] > 0
     kinds = {"decode": decodes & ~prefills, "prefill": prefills & ~decodes, "mixed": prefills & decodes}
     return {kind: _of(durations[at], predicted[at], durations.sum()) for kind, at in kinds.items() if at.any()}
@@ -45,14 +46,15 @@ def _measured(result: Result, system: System) -> tuple[NDArray[np.float64], NDAr
 
 def _shapes(result: Result) -> NDArray[np.int64]:
     """One row a step: a live run's leaps are its steps."""
-    return np.column_stack([result.leaps[column] for column in _SHAPE.values()])
+    none = np.zeros(len(result.leaps["start"]), np.int64)
+    return np.column_stack([result.leaps.get(column, none) for column in _SHAPE.values()])
 
 
-def _predicted(shapes: NDArray[np.int64], cost: CostSpec, grid: Grid) -> NDArray[np.float64]:
+def _predicted(shapes: NDArray[np.int64], system: System, grid: Grid) -> NDArray[np.float64]:
     """Seconds of each, every shape priced once."""
     distinct, at = np.unique(shapes, axis=0, return_inverse=True)
-    price = cost.on(grid).step
-    ticks = [price(Shape(**dict(zip(_SHAPE, row, strict=True)))) for row in distinct.tolist()]
+    price = system.overheads.around(system.cost.on(grid), grid).step
+    ticks = [price(Work(**dict(zip(_SHAPE, row, strict=True)))) for row in distinct.tolist()]
     return grid.seconds(ticks)[at.reshape(-1)]
 
 

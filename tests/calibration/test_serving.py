@@ -39,6 +39,10 @@ TRUE = serving(
         response_per_row_s=2e-6,
         timer_late_s=7e-5,
         start_s=((2e-3, 4e-5), (2e-2, 1.4e-4), (2.0, 3e-4)),
+        exposed_s=6e-5,
+        exposed_per_row_s=2e-6,
+        pause_s=4e-5,
+        pause_per_row_s=1e-6,
     ),
 )
 
@@ -81,15 +85,16 @@ def test_without_noise_everything_comes_back() -> None:
     for name in COEFFICIENTS:
         assert getattr(made, name) == pytest.approx(getattr(TRUE, name), rel=1e-5)
     assert made.per_start_row_s == pytest.approx(TRUE.per_start_row_s, rel=1e-2)
-    for name in ("handover_s", "handover_per_request_s", "response_path_s", "response_per_row_s"):
-        assert getattr(made.paths, name) == pytest.approx(getattr(TRUE.paths, name), rel=1e-3)
+    lines = ("handover_s", "handover_per_request_s", "response_path_s", "response_per_row_s")
+    for name in (*lines, "exposed_s", "exposed_per_row_s", "pause_s", "pause_per_row_s"):
+        assert getattr(made.paths, name) == pytest.approx(getattr(TRUE.paths, name), rel=5e-3)
     way = made.paths.request_path_s
     for _, wake_s in pairs(made.paths.wake_s):
         assert way + wake_s == pytest.approx(TRUE.paths.request_path_s + TRUE_WAKE_S, rel=1e-3)
     assert way + made.paths.timer_late_s == pytest.approx(TRUE.paths.request_path_s + TRUE.paths.timer_late_s, rel=1e-3)
     assert made.jitter.stall_probability == 0
     assert max(made.jitter.decode) - min(made.jitter.decode) < 1e-6
-    assert all(errors.p95 < (0.005 if sort == "start" else 1e-6) for sort, errors in made.errors.items())
+    assert all(errors.p95 < (0.005 if sort in ("start", "pause") else 1e-6) for sort, errors in made.errors.items())
 
 
 def test_coefficients_come_back_within_their_standard_errors() -> None:
@@ -97,7 +102,7 @@ def test_coefficients_come_back_within_their_standard_errors() -> None:
     assert np.abs(deviations(made)).max() < 4
     for name, most in zip(COEFFICIENTS, (0.02, 0.03, 15e-6, 1e-6, 30e-6, 5e-6), strict=True):
         assert made.standard_errors[name] < most, name
-    assert made.errors.keys() == {"decode", "prefill", "chunk", "start"}
+    assert made.errors.keys() == {"decode", "prefill", "chunk", "start", "exposed", "pause"}
     assert all(errors.median < 0.02 for errors in made.errors.values())
 
 

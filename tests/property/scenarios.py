@@ -71,7 +71,7 @@ class Scenario:
         if isinstance(self.noise, simqueue.NoNoise):
             return None
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=NOISE_STREAM))
-        return [float(x) for x in self.noise.draw(rng, 1 << 14)]
+        return self.noise.draw(rng, 1 << 14).tolist()
 
 
 # Load: gaps between arrivals that tie with each other and with the ends of steps, or none of both.
@@ -248,7 +248,7 @@ def delays(draw: st.DrawFn, *, handover: bool) -> reference.Overheads:
     """All of them; the hand-over only where batches run to completion."""
     pause = _DELAY if handover else st.just(0)
     lag = st.one_of(_DELAY, _LAGS)
-    return reference.Overheads(*map(draw, (_DELAY, lag, pause, pause, _DELAY, _DELAY, _DELAY, lag)))
+    return reference.Overheads(*map(draw, (_DELAY, lag, pause, pause, _DELAY, _DELAY, _DELAY, lag, _DELAY, _DELAY)))
 
 
 @st.composite
