@@ -75,7 +75,7 @@ class FastServeDecider:
         self.level: dict[int, int] = {}
         self.used: dict[int, int] = {}
         self.place: dict[int, int] = {}
-        self.line = Ranked(lambda i: (self.level[i], self.place[i]))
+        self.line = Ranked(self._rank)
         self.running: tuple[int, ...] = ()
         self.joined = self.clock = self.seen = 0
 
@@ -87,7 +87,7 @@ class FastServeDecider:
         self.seen = view.arrived
         if len(self.line) != view.waiting + view.running:
             keep_only(self.line, {*view.queue(), *view.seats})
-        seating = seat(view, self.line, self.policy.max_batch_size, self.policy.preemption)
+        seating = seat(view, self.line, self._rank, self.policy.max_batch_size, self.policy.preemption)
         self.running = (*seating.on, *seating.resume, *(i for i, _ in seating.prefill))
         if not self.running:
             return _IDLE
@@ -96,6 +96,9 @@ class FastServeDecider:
         return Step(
             prefill=seating.prefill, preempt=seating.preempt, resume=seating.resume, at_most=self._until_demotion()
         )
+
+    def _rank(self, request: int) -> tuple[int, int]:
+        return self.level[request], self.place[request]
 
     def _count(self, view: PagedView) -> None:
         """Steps since the last decision; whose quantum is used up goes down, and who has finished leaves."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, takewhile
 from typing import Literal, NamedTuple, get_args
 
 from simqueue.kv import Reserve
-from simqueue.order.ranked import Ranked
+from simqueue.order.ranked import Entry, Ranked
 from simqueue.policy.base import PagedView
 
 Keeps = Literal["keep", "swap"]
@@ -30,25 +31,24 @@ def reserve(preemption: Keeps) -> Reserve:
     return "max_cached" if preemption == "keep" else "computed"
 
 
-def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) -> Seating:
-    """The first ``seats`` of ``line`` for whom there is memory. Behind a prompt for which there is none no other one
-    starts, but who has a cache goes on."""
+def seat(
+    view: PagedView, line: Iterable[int], rank: Callable[[int], Entry], seats: int, preemption: Keeps
+) -> Seating:
+    """The first ``seats`` of ``line``, which is everybody by ``rank``, for whom there is memory. Behind a prompt for
+    which there is none no other one starts, but who has a cache goes on."""
     swaps, running = preemption == "swap", view.seats
     free = view.free_blocks + (sum(view.blocks(i) for i in running) if swaps else 0)
     chosen: set[int] = set()
     resume: list[int] = []
     prefill: list[tuple[int, int]] = []
-    full = False
-    for request in line:
-        if len(chosen) == seats:
-            break
+    rest = iter(line)
+    while len(chosen) < seats and (request := next(rest, None)) is not None:
         runs = request in running
         starts = not (runs or view.preempted(request))
-        if starts and full:
-            continue
         tokens, need = (1, _goes_on(view, request, swaps)) if runs else view.demand(request)
         if need > free:
-            full = full or starts
+            if starts:
+                rest = _cached_behind(view, request, rank)
             continue
         free -= need
         chosen.add(request)
@@ -59,6 +59,12 @@ def seat(view: PagedView, line: Iterable[int], seats: int, preemption: Keeps) ->
     on = tuple(i for i in running if i in chosen)
     preempt = tuple(i for i in running if i not in chosen)
     return Seating(on, preempt, tuple(resume), tuple(prefill))
+
+
+def _cached_behind(view: PagedView, request: int, rank: Callable[[int], Entry]) -> Iterator[int]:
+    """Those who run or have run, and come after a request: far fewer than all who wait."""
+    cached = chain(view.seats, takewhile(view.preempted, view.queue()))
+    return iter(sorted((i for i in cached if rank(i) > rank(request)), key=rank))
 
 
 def keep_only(line: Ranked, here: set[int]) -> None:

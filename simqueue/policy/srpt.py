@@ -71,7 +71,7 @@ class SrptDecider:
         self.seen = view.arrived
         if len(self.line) != view.waiting:
             keep_only(self.line, set(view.queue()))
-        seating = seat(view, self._ranks(view), self.seats, self.preemption)
+        seating = seat(view, self._everybody(view), lambda i: self._rank(view, i), self.seats, self.preemption)
         for request in (*seating.resume, *(i for i, _ in seating.prefill)):
             self.line.take(request)
             del self.left[request]
@@ -81,11 +81,15 @@ class SrptDecider:
             return _IDLE
         return Step(prefill=seating.prefill, preempt=seating.preempt, resume=seating.resume)
 
-    def _ranks(self, view: PagedView) -> Iterator[int]:
-        """Everybody, the least left first. While all decode, who runs only gains on who waits."""
-        running = sorted((_left(view, i), False, i) for i in view.seats)
-        waiting = ((self.left[i], True, i) for i in self.line)
-        return (i for _, _, i in merge(running, waiting))
+    def _everybody(self, view: PagedView) -> Iterator[int]:
+        """The least left first. While all decode, who runs only gains on who waits."""
+        return (i for *_, i in merge(sorted(self._rank(view, i) for i in view.seats), map(self._waiting, self.line)))
+
+    def _rank(self, view: PagedView, request: int) -> tuple[int, int, int]:
+        return (_left(view, request), 0, request) if request in view.seats else self._waiting(request)
+
+    def _waiting(self, request: int) -> tuple[int, int, int]:
+        return self.left[request], 1, request
 
     def _waits(self, view: PagedView, request: int) -> None:
         self.left[request] = _left(view, request)
