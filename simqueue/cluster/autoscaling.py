@@ -46,11 +46,26 @@ class Autoscaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.by == "utilisation" and self.target > 1:
             raise ConfigError(f"{_WHERE}: target = {self.target} is more than 1, which no utilisation is: lower it")
 
+    def refuse_endless(self, requests: int, span_s: float) -> None:
+        """Refuse to decide so often in ``span_s`` seconds that the run would hardly end. Raises ConfigError."""
+        expected, most = span_s / self.every_s, most_decisions(requests)
+        if expected > most:
+            raise ConfigError(
+                f"{_WHERE}: every_s = {self.every_s} makes {expected:.2g} decisions in the {span_s:.3g} s in which "
+                f"requests come, more than {most:,} for {requests:,} requests: give a longer one"
+            )
+
+
+def most_decisions(requests: int) -> int:
+    """In a run of so many requests: 100,000 take seconds, and 100 for each request longer than serving it."""
+    return 100_000 + 100 * requests
+
 
 class Scaler:
-    """The rule at work on one run. Ticks."""
+    """The rule at work on one run of so many requests. Ticks."""
 
-    def __init__(self, rule: Autoscaling, replicas: int, every: int, start: int) -> None:
+    def __init__(self, rule: Autoscaling, requests: int, replicas: int, every: int, start: int) -> None:
+        self._left = most_decisions(requests)
         self._rule, self._replicas, self._every, self._start = rule, replicas, every, start
         # Since when each of those starts.
         self._starting: dict[int, int] = {}
@@ -62,6 +77,12 @@ class Scaler:
         dispatcher.plan(self._every, self._decide)
 
     def _decide(self, now: int) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise ConfigError(
+                f"{_WHERE}: every_s = {self._rule.every_s} has made 100,000 decisions, and 100 for each request, and "
+                "not all have been answered: give a longer one"
+            )
         # Three that are busy as much as wanted are three.
         needed = ceil(self._demand(now) / self._rule.target - 1e-9)
         wanted = min(self._replicas, max(self._rule.min_replicas, needed))

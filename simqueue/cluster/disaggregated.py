@@ -12,7 +12,8 @@ from simqueue.cluster.cluster import Cluster
 from simqueue.cluster.disaggregated_result import DisaggregatedResult
 from simqueue.cluster.disaggregation import Disaggregation
 from simqueue.cluster.result import ClusterResult
-from simqueue.cluster.simulate import cluster_saturation_rps, simulate_cluster
+from simqueue.cluster.saturation import cluster_saturation_rps
+from simqueue.cluster.simulate import simulate_cluster
 from simqueue.cost.base import UNLIMITED
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.record import Column

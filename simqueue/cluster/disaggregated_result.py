@@ -57,6 +57,7 @@ class DisaggregatedResult(Times):
     outcome: Column
     warmup: int
     saturation: Callable[[], Mapping[str, float]] = field(repr=False)
+    until: int | None = None
 
     @classmethod
     def of(
@@ -102,16 +103,13 @@ class DisaggregatedResult(Times):
         """Figures of merit of the requests after the warm-up: those of `simqueue.Result.summary` for all replicas
         together; ``handover_s``, from the first token's leaving to a seat with those who decode, of which
         ``transfer_s`` is the way there; and what each replica did."""
-        unit = float(self.grid.ticks_per_s)
         by_pool = [self._rows_of(*pool) for pool in self._pools]
         by_replica = [row for rows in by_pool for row in rows]
         utilisation = float(np.mean([row["utilisation"] for row in by_replica]))
-        decoded = np.intersect1d(self.counted, self.rows)
-        left = self._left[decoded]
         return {
-            **self.figures(utilisation, self._batch_size(self.window[0]), self._itl(unit)),
-            "transfer_s": metrics.stats(self.handed_over[decoded] - left, unit),
-            "handover_s": metrics.stats(self.resumed[decoded] - left, unit),
+            **self.figures(utilisation, *self._row_steps()),
+            "transfer_s": self.stats("transfer_s"),
+            "handover_s": self.stats("handover_s"),
             "saturation_by_part": {part: rps for part, rps in self.saturation().items() if np.isfinite(rps)},
             "replicas": len(by_replica),
             "replica_seconds": sum(pool.replica_ticks / pool.grid.ticks_per_s for _, pool in self._pools),
@@ -129,7 +127,7 @@ class DisaggregatedResult(Times):
         names = ("preemptions", "recomputed_tokens", "cached_tokens")
         sums = {name: sum(int(getattr(fate, name)[counted].sum()) for fate, counted in fates) for name in names}
         hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self.counted].sum())
-        return {"outcomes": outcome_counts(self.outcome[self.warmup :]), **sums, "prefix_hit_rate": hits}
+        return {"outcomes": outcome_counts(self.outcome[self.came]), **sums, "prefix_hit_rate": hits}
 
     @property
     def _pools(self) -> list[tuple[str, ClusterResult]]:
@@ -138,7 +136,7 @@ class DisaggregatedResult(Times):
     @cached_property
     def counted(self) -> NDArray[np.intp]:
         """The requests that figures are of."""
-        return self.warmup + np.flatnonzero(self.outcome[self.warmup :] == 0)
+        return self.warmup + np.flatnonzero(self.outcome[self.came] == 0)
 
     @cached_property
     def _left(self) -> Column:
@@ -168,27 +166,37 @@ class DisaggregatedResult(Times):
             for number in range(pool.replicas)
         ]
 
-    def _batch_size(self, start: int) -> dict[str, float]:
-        leaps = [(share.result.leaps, start // ticks) for _, share, _, ticks in self._shares()]
-        kept = [(leap, leap["start"] >= begin) for leap, begin in leaps]
-        rows = np.concatenate([(leap["rows"] + leap["prefill_rows"])[late] for leap, late in kept])
-        return metrics.batch_sizes(rows, np.concatenate([leap["steps"][late] for leap, late in kept]))
+    def _row_steps(self) -> tuple[Column, Column]:
+        """Of every leap that begins in the window, the rows and how many steps."""
+        leaps = [(share.result.leaps, ticks) for _, share, _, ticks in self._shares()]
+        kept = [(leap, self.begun(leap["start"] * ticks)) for leap, ticks in leaps]
+        rows = np.concatenate([(leap["rows"] + leap["prefill_rows"])[begun] for leap, begun in kept])
+        return rows, np.concatenate([leap["steps"][begun] for leap, begun in kept])
 
-    def _itl(self, unit: float) -> metrics.Stats | None:
+    @cached_property
+    def samples(self) -> dict[str, metrics.Sample]:
+        """See `Times.samples`."""
+        decoded = np.intersect1d(self.counted, self.rows)
+        left = self._left[decoded]
+        samples = super().samples
+        samples["transfer_s"] = metrics.Sample(self.handed_over[decoded] - left)
+        samples["handover_s"] = metrics.Sample(self.resumed[decoded] - left)
+        if self.decode:
+            samples["itl_s"] = self._gaps(self.decode)
+        return samples
+
+    def _gaps(self, decode: ClusterResult) -> metrics.Sample:
         """The gap between the first token and the second, and those among who decode."""
-        if not self.decode:
-            return None
         counted = self.counted
         second = np.flatnonzero(np.isin(self.rows, counted))
         rows = self.rows[second]
-        between = _on(self.grid, self.decode, "first_token")[second] - self.first_token[rows]
+        between = _on(self.grid, decode, "first_token")[second] - self.first_token[rows]
         pooled = [(between, np.ones_like(between))]
         for name, share, requests, ticks in self._shares():
             pair = share.result.gaps(np.flatnonzero(np.isin(requests, counted))) if name == "decode" else None
             if pair:
                 pooled.append((pair[0] * ticks, pair[1]))
-        gaps, often = (np.concatenate(columns) for columns in zip(*pooled, strict=True))
-        return metrics.weighted_stats(gaps, often, unit)
+        return metrics.Sample(*(np.concatenate(columns) for columns in zip(*pooled, strict=True)))
 
     # Tables.
 
@@ -209,7 +217,7 @@ class DisaggregatedResult(Times):
         own |= {**seconds, **tokens, **replica, "outcome": outcome_names(self.outcome), **ticks}
         return self.with_extra(own)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, summary: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``steps.parquet`` (one row a leap of a replica, in ticks of its own pool's grid)
         and ``summary.json``.
 
@@ -223,8 +231,9 @@ class DisaggregatedResult(Times):
             "pool": np.repeat(np.array([name for name, _ in shares], object), count),
             "replica": np.repeat([share.replica for _, share in shares], count),
         }
-        summary = {**self.summary(), "provenance": {name: pool.provenance for name, pool in self._pools}}
-        write(Path(folder), self.requests(), {**where, **steps}, summary)
+        figures = self.summary() if summary is None else summary
+        about = {"provenance": {name: pool.provenance for name, pool in self._pools}}
+        write(Path(folder), self.requests(), {**where, **steps}, {**figures, **about})
 
 
 def _on(grid: Grid, pool: ClusterResult, name: str) -> Column:

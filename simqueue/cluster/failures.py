@@ -13,6 +13,9 @@ from simqueue.checks import at_least, positive, seconds
 from simqueue.errors import ConfigError
 from simqueue.units import Grid
 
+MOST_FAILURES = 50_000
+"""In one run: each takes about half a millisecond, and a replica that has failed is kept for the result."""
+
 _WHERE = "failures"
 
 
@@ -66,6 +69,17 @@ class Failures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.mean_up_s is None or self.mean_down_s is None:
             return 1.0
         return self.mean_up_s / (self.mean_up_s + self.mean_down_s + self.start_s)
+
+    def refuse_endless(self, replicas: int, span_s: float) -> None:
+        """Refuse times so short that replicas would fail far too often in ``span_s`` seconds. Raises ConfigError."""
+        if self.mean_up_s is None or self.mean_down_s is None:
+            return
+        expected = replicas * span_s / (self.mean_up_s + self.mean_down_s + self.start_s)
+        if expected > MOST_FAILURES:
+            raise ConfigError(
+                f"{_WHERE}: mean_up_s = {self.mean_up_s} and mean_down_s = {self.mean_down_s} make {expected:.2g} "
+                f"failures in the {span_s:.3g} s in which requests come, more than {MOST_FAILURES:,}: give longer times"
+            )
 
     def _refuse_overlap(self, replica: int) -> None:
         for before, after in pairwise(self._of(replica)):

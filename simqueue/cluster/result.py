@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +64,7 @@ class ClusterResult(Times):
     replica_ticks: int
     saturation_rps: Callable[[], float] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+    until: int | None = None
 
     @classmethod
     def of(
@@ -113,7 +115,7 @@ class ClusterResult(Times):
         utilisation = self._busy_share if changes else float(np.mean([row["utilisation"] for row in by_replica]))
         served = [row["requests"] for row in by_replica if row["requests"] or not changes]
         return {
-            **self.figures(utilisation, self._batch_size(self.window[0]), self._itl()),
+            **self.figures(utilisation, *self._row_steps()),
             "replicas": self.replicas,
             "replica_seconds": self.replica_ticks / self.grid.ticks_per_s,
             "imbalance": imbalance(served),
@@ -131,16 +133,20 @@ class ClusterResult(Times):
             for name in ("preemptions", "recomputed_tokens", "cached_tokens")
         }
         hits = sums.pop("cached_tokens") / int(self.workload.prompt_tokens[self.counted].sum())
-        outcomes, sent = outcome_counts(self.outcome[self.warmup :]), int(self.sent[self.warmup :].sum())
+        outcomes, sent = outcome_counts(self.outcome[self.came]), int(self.sent[self.came].sum())
         return {"outcomes": outcomes, "sent": sent, **sums, "prefix_hit_rate": hits}
 
     def by_replica(self) -> list[dict[str, Any]]:
         """By replica: requests counted, utilisation over the time in which any were counted, and mean times."""
-        return [self._row(replica) for replica in range(self.replicas)]
+        rows = self.counted[np.argsort(self.replica[self.counted], kind="stable")]
+        bounds = np.searchsorted(self.replica[rows], np.arange(self.replicas + 1))
+        busy = np.zeros(self.replicas)
+        for share in self.shares:
+            busy[share.replica] += metrics.busy(share.result.leaps, *self.window)
+        return [self._row(i, rows[begin:end], float(busy[i])) for i, (begin, end) in enumerate(pairwise(bounds))]
 
-    def _row(self, replica: int) -> dict[str, Any]:
-        kept = self.counted[self.replica[self.counted] == replica]
-        row: dict[str, Any] = {"replica": replica, "requests": len(kept), "utilisation": self._busy(replica)}
+    def _row(self, replica: int, kept: Column, busy: float) -> dict[str, Any]:
+        row: dict[str, Any] = {"replica": replica, "requests": len(kept), "utilisation": busy}
         for name in ("queueing", "response", "ttft"):
             stats = metrics.stats(getattr(self, name)[kept], float(self.grid.ticks_per_s))
             row[f"{name}_s"] = stats["mean"] if stats else None
@@ -149,26 +155,23 @@ class ClusterResult(Times):
     @cached_property
     def counted(self) -> NDArray[np.intp]:
         """The requests that figures are of."""
-        return self.warmup + np.flatnonzero(self.completed[self.warmup :])
+        return self.warmup + np.flatnonzero(self.completed[self.came])
 
     @property
     def completed(self) -> NDArray[np.bool_]:
         """bool ``(requests,)``: whether each was answered whole; figures are of those that were."""
         return np.asarray(self.outcome == 0)
 
-    def _busy(self, replica: int) -> float:
-        mine = (share.result.leaps for share in self.shares if share.replica == replica)
-        return sum(metrics.busy(leaps, *self.window) for leaps in mine)
-
     @property
     def _busy_share(self) -> float:
         return sum(int(share.result.leaps["total"].sum()) for share in self.shares) / self.replica_ticks
 
-    def _batch_size(self, start: int) -> dict[str, float]:
+    def _row_steps(self) -> tuple[Column, Column]:
+        """Of every leap that begins in the window, the rows and how many steps."""
         leaps = [share.result.leaps for share in self.shares]
-        begun, steps = (np.concatenate([leap[name] for leap in leaps]) for name in ("start", "steps"))
-        rows = np.concatenate([leap["rows"] + leap["prefill_rows"] for leap in leaps])
-        return metrics.batch_sizes(rows[begun >= start], steps[begun >= start])
+        starts, steps = (np.concatenate([leap[name] for leap in leaps]) for name in ("start", "steps"))
+        rows, begun = np.concatenate([leap["rows"] + leap["prefill_rows"] for leap in leaps]), self.begun(starts)
+        return rows[begun], steps[begun]
 
     @property
     def one_by_one(self) -> NDArray[np.bool_]:
@@ -177,13 +180,18 @@ class ClusterResult(Times):
         one_by_one[[share.replica for share in self.shares]] = [share.result.one_by_one for share in self.shares]
         return one_by_one[self.replica]
 
-    def _itl(self) -> metrics.Stats | None:
-        results = [share.result for share in self.shares]
+    @cached_property
+    def samples(self) -> dict[str, metrics.Sample]:
+        """See `Times.samples`."""
+        samples, results = super().samples, [share.result for share in self.shares]
         pooled = [pair for one in results if (pair := one.gaps(np.arange(len(one.arrival))[one.counted]))]
-        if not pooled:
-            return None
-        gaps, weights = (np.concatenate(columns) for columns in zip(*pooled, strict=True))
-        return metrics.weighted_stats(gaps, weights, float(self.grid.ticks_per_s))
+        if pooled:
+            samples["itl_s"] = metrics.Sample(*(np.concatenate(columns) for columns in zip(*pooled, strict=True)))
+        return samples
+
+    def cut(self, warmup: int, until: int | None = None) -> Self:
+        """See `Times.cut`."""
+        return replace(self, warmup=warmup, until=until, shares=[share.cut(warmup, until) for share in self.shares])
 
     # Tables.
 
@@ -204,7 +212,7 @@ class ClusterResult(Times):
         own: dict[str, NDArray[Any]] = {"request_id": np.arange(len(self.arrival))}
         return self.with_extra(own | {**seconds, **tokens, **served, **ticks})
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, summary: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``steps.parquet`` (one row a leap of a replica) and ``summary.json``.
 
         Raises:
@@ -212,8 +220,9 @@ class ClusterResult(Times):
         """
         steps = {name: np.concatenate([share.result.leaps[name] for share in self.shares]) for name in LEAP_FIELDS}
         replica = [np.full(len(share.result.leaps["start"]), share.replica) for share in self.shares]
-        summary = {**self.summary(), "provenance": self.provenance}
-        write(Path(folder), self.requests(), {"replica": np.concatenate(replica), **steps}, summary)
+        figures = self.summary() if summary is None else summary
+        about = {"provenance": self.provenance}
+        write(Path(folder), self.requests(), {"replica": np.concatenate(replica), **steps}, {**figures, **about})
 
 
 def imbalance(by_replica: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,16 @@ class Share:
     rows: Column
     result: Result
 
+    def cut(self, warmup: int, until: int | None) -> Share:
+        """With figures of the rows from ``warmup`` on and before ``until``."""
+        end = None if until is None else _first_from(self.rows, until)
+        return replace(self, result=self.result.cut(_first_from(self.rows, warmup), end))
+
+
+def _first_from(rows: Column, row: int) -> int:
+    """How many requests come before the first of this row or a later one."""
+    return int(np.argmax(np.append(rows, row) >= row))
+
 
 def share_of(served: Served, bound: Bound, workload: Workload, warmup: int, about: Mapping[str, Any]) -> Share:
     """From what a driver filled in. ``warmup``: the first so many rows of the cluster's workload count nowhere.
@@ -59,7 +69,7 @@ def share_of(served: Served, bound: Bound, workload: Workload, warmup: int, abou
     mine = part_of(workload, columns)
     result = gathered(
         *(bound, mine, arrival, requests, leaps),
-        warmup=int(np.argmax(np.append(rows, warmup) >= warmup)),
+        warmup=_first_from(rows, warmup),
         saturation=lambda: saturation_rps(workload, system),
         about=about,
         fates=Fates.of(requests) if _may_fail(system, requests) else None,

@@ -16,12 +16,14 @@ from simqueue.cluster.breakdowns import Breakdowns
 from simqueue.cluster.callers import Callers
 from simqueue.cluster.clock import Clock
 from simqueue.cluster.cluster import Cluster
+from simqueue.cluster.dealing import chooser_of, dealt
 from simqueue.cluster.drive import Control, Dispatcher
-from simqueue.cluster.fleet import Asked, Chooser, expected_tokens
+from simqueue.cluster.fleet import Chooser, expected_tokens
 from simqueue.cluster.inbox import Inbox
 from simqueue.cluster.redraw import RedrawnCost
 from simqueue.cluster.replica import Replica, Terms
 from simqueue.cluster.result import ClusterResult
+from simqueue.cluster.saturation import cluster_saturation_rps
 from simqueue.cluster.share import Served, part_of, share_of
 from simqueue.cluster.signals import Signals
 from simqueue.cost.base import UNLIMITED, Timing
@@ -32,16 +34,14 @@ from simqueue.provenance import described, provenance
 from simqueue.record import Column, Requests
 from simqueue.replica import core, is_paged, turns_away
 from simqueue.sim.given import Bound, delays_of, expect, fits, limits_of, requests_of, source_of
-from simqueue.sim.simulate import bind, fitted, run, saturation_rps
+from simqueue.sim.simulate import bind, fitted, last_arrival_s, run, unanswered
 from simqueue.source import Columns
 from simqueue.system import System
 from simqueue.units import Grid
 from simqueue.workload import Workload
 
-# Random streams of the router and of outages, apart from those of the workload and of the noise of each replica.
-_ROUTER = 1 << 17
+# The random stream of outages, apart from those of the workload, of the router and of the noise of each replica.
 _OUTAGES = 1 << 18
-_HIDDEN = "output_tokens"
 
 
 def simulate_cluster(
@@ -65,7 +65,7 @@ def simulate_cluster(
     grid = bounds[0].grid
     with fits(grid):
         arrival = grid.column(workload.arrival_s)
-        chooser = cluster.router.chooser(_asked(workload, cluster, seed))
+        chooser = chooser_of(workload, cluster, seed)
         fleet = None
         if cluster.blind and not workload.waits:
             served = _apart(bounds, workload, arrival, chooser, longest_leap)
@@ -94,20 +94,15 @@ def simulate_cluster(
         provenance=_provenance(cluster, about),
     )
     if not result.completed[warmup:].any():
-        met = ", ".join(f"{n} {name}" for name, n in outcome_counts(result.outcome[warmup:]).items() if n)
-        raise ConfigError(
-            f"cluster: no request was answered ({met}), so that there are no figures: lower the load or the warm-up, "
-            "or let replicas fail less often"
-        )
+        asked = requests_of(bounds[0], workload, arrival)
+        raise ConfigError(_unanswered(outcome_counts(result.outcome[warmup:]), cluster.systems[0], asked))
     return result
 
 
-def cluster_saturation_rps(workload: Workload, cluster: Cluster) -> float:
-    """Requests per second that all replicas finish together when each has requests waiting from the start, for the
-    share of the time for which they are there."""
-    each = {id(system): saturation_rps(workload, system) for system in cluster.distinct}
-    there = cluster.failures.availability if cluster.failures else 1.0
-    return there * sum(each[id(system)] for system in cluster.systems)
+def _unanswered(outcomes: Mapping[str, int], system: System, requests: Requests) -> str:
+    """Why there are no figures, told of the first replica."""
+    often = ", or let replicas fail less often" if outcomes["failed"] else ""
+    return f"cluster: {unanswered(outcomes, system, requests)}{often}"
 
 
 def bind_all(cluster: Cluster, workload: Workload, seed: int) -> list[Bound]:
@@ -115,7 +110,7 @@ def bind_all(cluster: Cluster, workload: Workload, seed: int) -> list[Bound]:
     bound = {id(system): bind(system, workload, seed) for system in cluster.distinct}
     grid = max((one.grid for one in bound.values()), key=lambda grid: grid.ticks_per_s)
     with fits(grid):
-        cost = {id(system): system.cost.on(grid) for system in cluster.distinct}
+        cost = {id(system): system.overheads.around(system.cost.on(grid), grid) for system in cluster.distinct}
     first = bound[id(cluster.systems[0])].seed
     return [
         bound[id(system)]._replace(grid=grid, cost=cost[id(system)], seed=_child(first, replica))
@@ -152,21 +147,19 @@ def _checked(workload: Workload, cluster: Cluster, warmup: int) -> Workload:
     at_least("run", "warmup", warmup, 0)
     if warmup >= len(workload):
         raise ConfigError(f"run: warmup = {warmup} leaves none of {len(workload)} requests: lower it")
+    span_s = last_arrival_s(workload)
+    if cluster.failures:
+        cluster.failures.refuse_endless(len(cluster.systems), span_s)
+    if cluster.autoscaling:
+        cluster.autoscaling.refuse_endless(len(workload), span_s)
     return workload
-
-
-def _asked(workload: Workload, cluster: Cluster, seed: int) -> Asked:
-    columns = {name: column for name, column in workload.columns.items() if name != _HIDDEN}
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ROUTER,)))
-    return Asked(len(cluster.systems), columns, rng)
 
 
 def _apart(
     bounds: Sequence[Bound], workload: Workload, arrival: Column, chooser: Chooser, longest_leap: int
 ) -> Iterator[Served]:
     """A router that looks at nothing has dealt before anything runs: each replica runs alone, on its own column."""
-    signals = Signals(len(bounds))
-    replica = np.array([chooser.choose(row, signals) for row in range(len(workload))])
+    replica = dealt(chooser, workload, len(bounds))
     for number, bound in enumerate(bounds):
         rows = np.flatnonzero(replica == number)
         if len(rows):
@@ -204,7 +197,7 @@ class _Together:
         if cluster.autoscaling:
             self._signals.ready = range(cluster.autoscaling.min_replicas)
         age = grid.ticks(cluster.router.signal_age_s)
-        control = _control(cluster, grid, seed, self._callers)
+        control = _control(cluster, grid, seed, len(self._workload), self._callers)
         dispatcher = Dispatcher(self._clock, self._start, self._signals, chooser, age, control)
         if self._callers is None:
             dispatcher.run(self._arrival.tolist())
@@ -292,16 +285,17 @@ def _reborn(bound: Bound, life: int) -> Bound:
     return bound._replace(seed=seed)
 
 
-def _control(cluster: Cluster, grid: Grid, seed: int, callers: Callers | None) -> Control | None:
+def _control(cluster: Cluster, grid: Grid, seed: int, requests: int, callers: Callers | None) -> Control | None:
     """What changes the fleet."""
     replicas, failures, rule = len(cluster.systems), cluster.failures, cluster.autoscaling
     if rule is not None:
-        return Scaler(rule, replicas, max(1, grid.ticks(rule.every_s)), grid.ticks(rule.start_s))
+        return Scaler(rule, requests, replicas, max(1, grid.ticks(rule.every_s)), grid.ticks(rule.start_s))
     if failures is None:
         return None
     seeds = (np.random.SeedSequence(seed, spawn_key=(_OUTAGES, number)) for number in range(replicas))
     rngs = map(np.random.default_rng, seeds)
-    return Breakdowns([failures.spans(number, grid, rng) for number, rng in enumerate(rngs)], failures.then, callers)
+    spans = [failures.spans(number, grid, rng) for number, rng in enumerate(rngs)]
+    return Breakdowns(requests, spans, failures.then, callers)
 
 
 def _provenance(cluster: Cluster, about: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -51,9 +51,17 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """When each cache is there, in ticks of ``grid``.
 
         ``ready``: when it may go; ``tokens``: how many it has; ``link``: over which link. All int64 ``(requests,)``.
-        A queue with one server for each link, by Lindley's recursion (1952).
+        A queue with one server for each link, by Lindley's recursion (1952). Raises ConfigError where 64-bit time ends
+        before.
         """
-        lasts = np.rint(tokens * (self.token_s(system) * grid.ticks_per_s)).astype(np.int64)
+        token_s = self.token_s(system)
+        last_s = grid.seconds(ready.max(initial=0)) + float(tokens.sum()) * token_s + self.latency_s
+        if last_s >= grid.horizon_s:
+            raise ConfigError(
+                f"transfer: caches may be on their way until {last_s:.3g} s, beyond the {grid.horizon_s:.3g} s that "
+                "64-bit time holds: give a higher gib_per_s, or a lower latency_s"
+            )
+        lasts = np.rint(tokens * (token_s * grid.ticks_per_s)).astype(np.int64)
         there = np.empty_like(ready)
         for one in np.unique(link):
             mine = np.flatnonzero(link == one)

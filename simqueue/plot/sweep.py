@@ -95,9 +95,7 @@ def _note(rows: Sequence[Row]) -> str:
     unstable = sum(row["unstable"] for row in rows)
     if not unstable:
         return ""
-    return (
-        f"{unstable} of {len(rows)} cells are unstable (load 1 or more): they have no steady state and are not drawn."
-    )
+    return f"{unstable} of {len(rows)} cells are unstable: they have no steady state and are not drawn."
 
 
 def _response(lines: Sequence[Line], x: str) -> Drawn:

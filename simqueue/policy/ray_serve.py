@@ -22,8 +22,9 @@ class RayServe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     for ``batch_wait_timeout_s`` seconds from then or until it has ``max_batch_size``, and hands the batch to a task
     that waits its turn; then it takes the next. Batches run in that order, and are never merged or added to.
 
-    So their size hardly depends on the backlog, and a timeout of 0 means batches of one. Left out: several replicas,
-    ``max_concurrent_batches``. The rule as found in Ray's batching module and in recorded runs
+    So their size hardly depends on the backlog, and a timeout of 0 means batches of one. The saturation throughput is
+    that of full batches, which it comes to only where requests come fast enough to fill them. Left out: several
+    replicas, ``max_concurrent_batches``. The rule as found in Ray's batching module and in recorded runs
     (docs/real_batchers.md), whose timers fire about 1.2 ms late.
     """
 

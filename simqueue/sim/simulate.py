@@ -98,7 +98,7 @@ def gathered(
     table = with_prefill(columns, leaps.chunks, workload.prompt_tokens, requests.scheduled)
     if leaps.paused:
         table["paused"] = np.zeros(len(table["start"]), np.int64)
-        table["paused"][leaps.paused] = 1
+        table["paused"][list(leaps.paused)] = list(leaps.paused.values())
     first_token, finished = first_end, end
     # A replica of a cluster may have run no step.
     if len(table["start"]):
@@ -117,7 +117,7 @@ def gathered(
         delivery=finished - end,
         with_batch=with_batch,
         warmup=warmup,
-        durations=Durations(table, system.cost, system.noise, bound.grid, bound.seed),
+        durations=Durations(table, system.cost, system.noise, system.overheads, bound.grid, bound.seed),
         saturation_rps=saturation,
         provenance=about,
         fates=fates,
@@ -131,18 +131,25 @@ def _fates(system: System, requests: Requests, warmup: int) -> Fates | None:
     fates = Fates.of(requests)
     if fates.completed[warmup:].any():
         return fates
-    met = {name: count for name, count in fates.counts(warmup).items() if count}
+    raise ConfigError(unanswered(fates.counts(warmup), system, requests))
+
+
+def unanswered(outcomes: Mapping[str, int], system: System, requests: Requests) -> str:
+    """Why there are no figures, and what would help: of ``system`` and what it was sent, of which nothing was answered.
+    ``outcomes``: how many met with which."""
+    met = {name: count for name, count in outcomes.items() if count}
     if is_paged(system) and system.admission is None and met.keys() == {"rejected"}:
-        raise ConfigError(f"memory: none of {met['rejected']} requests ever fits it: {memory_remedy(system, requests)}")
+        return f"memory: none of {met['rejected']} requests ever fits it: {memory_remedy(system, requests)}"
     listed = ", ".join(f"{count} {name}" for name, count in met.items())
-    raise ConfigError(f"no request was answered ({listed}), so there are no figures: lower the load or the warm-up")
+    return f"no request was answered ({listed}), so there are no figures: lower the load or the warm-up"
 
 
 def saturation_rps(workload: Workload, system: System) -> float:
     """Requests per second that ``system`` finishes when every request waits from the start.
 
     Taken between the first tenth of the requests and the last admission, so that neither the filling nor the draining
-    counts; noise has mean 1 and is left out. At most 20,000 requests of ``workload`` are used.
+    counts; noise has mean 1 and is left out. At most 20,000 requests of ``workload`` are used. That is what a queue
+    that grows is served at, but for policies that work otherwise when many wait (docs/design.md, "Unstable").
     """
     workload = fitted(workload, system)
     workload = workload.head(min(len(workload), _SATURATING))
@@ -178,7 +185,7 @@ def _saturate(workload: Workload, system: System) -> float:
 def bind(system: System, workload: Workload, seed: int) -> Bound:
     """Put a system on the grid that its costs and this workload's length need. Raises ConfigError."""
     check(system)
-    last_s = _last_arrival_s(workload)
+    last_s = last_arrival_s(workload)
     grid = grid_for(system.cost.coefficients(), 4 * last_s)
     if grid.horizon_s < last_s:
         raise ConfigError(
@@ -188,10 +195,10 @@ def bind(system: System, workload: Workload, seed: int) -> Bound:
     spread = spread_of(system.cost, system.noise)
     noise_seed = np.random.SeedSequence(seed, spawn_key=(_NOISE, 0))
     with fits(grid):
-        return Bound(system, grid, system.cost.on(grid), spread, noise_seed)
+        return Bound(system, grid, system.overheads.around(system.cost.on(grid), grid), spread, noise_seed)
 
 
-def _last_arrival_s(workload: Workload) -> float:
+def last_arrival_s(workload: Workload) -> float:
     """When the last request arrives; in a closed loop about when it would if every answer came at once."""
     if workload.closed_loop:
         think_s = workload.extra["think_s"]

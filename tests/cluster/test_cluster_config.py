@@ -109,13 +109,15 @@ def test_what_knows_no_clusters_says_so(written: Path) -> None:
 
 def test_the_verb_prints_and_writes_what_python_finds(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    printed = CliRunner().invoke(app, ["simulate", str(written), "--json", "--out", str(folder)])
+    one_run = ("--set", "run.replications=1", "--set", "run.warmup=0")
+    printed = CliRunner().invoke(app, ["simulate", str(written), "--json", "--out", str(folder), *one_run])
     assert printed.exit_code == 0, printed.output
     scenario = load(written)
     assert scenario.cluster is not None
     result = simulate_cluster(make_workload(scenario.workload, 0), scenario.cluster)
     summary = json.loads(json.dumps(result.summary()))
-    assert json.loads(printed.stdout) == summary
+    # The verb says of each figure too how sure it is.
+    assert summary.items() <= json.loads(printed.stdout).items()
     assert sum(row["requests"] for row in summary["by_replica"]) == summary["requests"] == 400
     requests = parquet.read_table(folder / "requests.parquet")
     assert requests["replica"].to_pylist() == result.replica.tolist()

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from scenarios import POLICIES, PS, scenarios
+from short_memory import KINDS, scenes
 from talks import talk_scenarios
 from test_cluster_exactness import columns_of
 from test_front_door import admission, with_patience
-from test_paged import KINDS, scenes
 
 from simqueue import Admission, Affine, Memory, NoBatching, System, Workload, simulate
 from simqueue.cluster.cluster import Cluster

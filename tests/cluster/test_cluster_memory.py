@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from test_paged import KINDS, scenes
+from short_memory import KINDS, scenes
 
 from simqueue import Affine, LognormalNoise, Memory, System, Workload, simulate
 from simqueue.cluster.cluster import Cluster

@@ -260,7 +260,8 @@ def written(tmp_path: Path) -> Path:
 
 def test_the_command(written: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ran = CliRunner().invoke(app, ["simulate", str(written), "--out", str(out)])
+    one_run = ("--set", "run.replications=1", "--set", "run.warmup=0")
+    ran = CliRunner().invoke(app, ["simulate", str(written), "--out", str(out), *one_run])
     assert ran.exit_code == 0, ran.output
     for said in ("handover", "transfer", "prefill 1", "decode 0"):
         assert said in ran.output
