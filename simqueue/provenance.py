@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -32,7 +33,7 @@ def _has_fields(value: object) -> bool:
 def provenance(workload: Workload, system: System, seed: int, grid: Grid) -> dict[str, Any]:
     """What was run, by which version, on which Python."""
     return {
-        "simqueue": version("simqueue"),
+        "simqueue": _version(),
         "python": platform.python_version(),
         "seed": seed,
         "ticks_per_s": grid.ticks_per_s,
@@ -48,3 +49,9 @@ def provenance(workload: Workload, system: System, seed: int, grid: Grid) -> dic
             "admission": msgspec.to_builtins(system.admission),
         },
     }
+
+
+@cache
+def _version() -> str:
+    """Read once: a sweep or a test may make thousands of results."""
+    return version("simqueue")

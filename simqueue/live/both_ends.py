@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from simqueue.fates import OUTCOMES, Fates
 from simqueue.live.clients import Account
+from simqueue.live.executor import GRID, TICKS_PER_NS
 from simqueue.live.ledger import Ledger
-from simqueue.live.worker import GRID, TICKS_PER_NS
 from simqueue.record import Column, Outcome
 from simqueue.workload import Workload
 

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.plan import Work
+from simqueue.units import Grid
 
 Tokens = NDArray[np.int64]
 now_ns: Callable[[], int] = time.monotonic_ns
 """The clock of the testbed: one for all processes of a machine, and it never goes back."""
+GRID = Grid()
+TICKS_PER_NS = GRID.ticks_per_s // 10**9
 
 
 class Emitted(NamedTuple):

@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.live.executor import Tokens
-from simqueue.live.worker import GRID
+from simqueue.live.executor import GRID, Tokens
 from simqueue.record import Known
 from simqueue.units import INT64_MAX
 from simqueue.workload import Workload

@@ -22,11 +22,11 @@ from simqueue.live.both_ends import BothEnds
 from simqueue.live.clients import Account
 from simqueue.live.connection import Connection
 from simqueue.live.crowd import Crowd, InProcess, InThread, Where
-from simqueue.live.executor import Executor, Tokens, now_ns
+from simqueue.live.executor import GRID, Executor, Tokens, now_ns
 from simqueue.live.interrupt import noted
 from simqueue.live.job import Job, job_of
 from simqueue.live.journal import Entry
-from simqueue.live.worker import GRID, Worker, with_batch
+from simqueue.live.worker import Worker, with_batch
 from simqueue.policy.base import BatchingPolicy
 from simqueue.provenance import provenance
 from simqueue.record import Requests
@@ -278,7 +278,7 @@ def _result(
         workload=ends.workload(workload),
         grid=GRID,
         fates=ends.fates() if fated else None,
-        **ends.times(),
+        **ends.times(),  # type: ignore[arg-type]
         leaps=ends.ledger.leaps(),
         with_batch=ends.with_batch,
         warmup=warmup,

@@ -17,6 +17,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -203,8 +204,13 @@ def _write(figure: Figure, path: Path) -> Path:
 
 
 def _rendered(figure: Figure, kind: str) -> bytes:
+    """By the canvas itself: `Figure.savefig` would draw everything once more beforehand, to learn of its layout."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {}
+    canvas: Any = FigureCanvasSVG(figure) if kind == "svg" else FigureCanvasAgg(figure)
     with look():
-        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+        if kind == "svg":
+            canvas.print_svg(buffer, metadata={"Date": None})
+        else:
+            figure.set_dpi(_DPI)
+            canvas.print_png(buffer)
     return buffer.getvalue()

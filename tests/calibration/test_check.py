@@ -12,6 +12,12 @@ from simqueue.errors import SimqueueError
 from simqueue.live.device.static import StaticModel
 
 
+@pytest.fixture(autouse=True)
+def fewer_prompts(monkeypatch):
+    """Some 280 tokens, which tell as well; a processor takes long for each."""
+    monkeypatch.setattr("calibration.check._PROMPTS", 12)
+
+
 @pytest.mark.parametrize("runner", ["graph", "eager", "naive"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_the_check_passes_on_a_cpu(runner, dtype):

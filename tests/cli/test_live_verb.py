@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import simqueue
 from simqueue import Result
+from simqueue.cli.main import app
 
 SIMQUEUE = shutil.which("simqueue", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 
@@ -71,16 +73,23 @@ from simqueue.live.sleep import SleepExecutor
 
 collect, steps = SleepExecutor.collect, 0
 
-def press(times=1):
-    for _ in range(times):
+def press(stopped):
+    os.kill(os.getpid(), signal.SIGINT)
+    while not stopped():  # before the main thread has its turn
+        time.sleep(0.001)
+
+def press_always():
+    while True:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.002)
 
-def keeps_pressing():
-    threading.Thread(target=press, args=(10**6,), daemon=True).start()
+def keep_pressing():
+    threading.Thread(target=press_always, daemon=True).start()
 
-def to_clients(number):
-    os.kill(int(Path(f"/proc/self/task/{{os.getpid()}}/children").read_text()), number)
+def kill_clients():
+    clients = int(Path(f"/proc/self/task/{{os.getpid()}}/children").read_text())
+    os.kill(clients, signal.SIGKILL)
+    os.waitid(os.P_PID, clients, os.WEXITED | os.WNOWAIT)
 
 def fails():
     raise DeviceError("out of memory: 8 rows")
@@ -107,7 +116,7 @@ FAR = ("--set", "workload.arrivals.rate=30", "--set", "workload.requests=1000")
 
 
 def test_an_interrupt_keeps_what_is_finished(scenario, tmp_path):
-    done = meanwhile(15, "press()", scenario, "--out", tmp_path / "out", *FAR)
+    done = meanwhile(15, "press(stopped)", scenario, "--out", tmp_path / "out", *FAR)
     assert done.returncode == 130, done.stderr
     assert "TTFT" in done.stdout
     assert "nan" not in done.stdout
@@ -119,14 +128,14 @@ def test_an_interrupt_keeps_what_is_finished(scenario, tmp_path):
 
 
 def test_one_who_presses_again_and_again_loses_nothing(scenario, tmp_path):
-    done = meanwhile(15, "keeps_pressing()", scenario, "--out", tmp_path / "out", *FAR)
+    done = meanwhile(15, "keep_pressing()", scenario, "--out", tmp_path / "out", *FAR)
     assert done.returncode in (130, -signal.SIGINT), done.stderr
     assert f"written to {tmp_path / 'out'}" in done.stderr
     assert len(Result.load(tmp_path / "out").arrival) > 0
 
 
 def test_an_interrupt_within_the_warmup_keeps_all_of_it(scenario, tmp_path):
-    done = meanwhile(15, "press()", scenario, "--out", tmp_path / "out", "--set", "run.warmup=900", *FAR)
+    done = meanwhile(15, "press(stopped)", scenario, "--out", tmp_path / "out", "--set", "run.warmup=900", *FAR)
     assert done.returncode == 130, done.stderr
     assert "ended within the warm-up of 900 requests: the figures are of all that were completed" in done.stderr
     kept = Result.load(tmp_path / "out")
@@ -135,7 +144,9 @@ def test_an_interrupt_within_the_warmup_keeps_all_of_it(scenario, tmp_path):
 
 
 def test_an_interrupt_before_anything_is_finished_says_so(scenario, tmp_path):
-    done = meanwhile(1, "press()", scenario, "--out", tmp_path / "out", "--set", "workload.output_tokens.mean=90")
+    done = meanwhile(
+        1, "press(stopped)", scenario, "--out", tmp_path / "out", "--set", "workload.output_tokens.mean=90"
+    )
     assert done.returncode == 130, done.stderr
     assert "no request was completed: there are no figures, and nothing is saved" in done.stderr
     assert done.stdout == ""
@@ -145,7 +156,7 @@ def test_an_interrupt_before_anything_is_finished_says_so(scenario, tmp_path):
     ("deed", "said"),
     [
         ("fails()", "error: out of memory: 8 rows"),
-        ("to_clients(signal.SIGKILL)", "error: the client process died (exit status -9): run again"),
+        ("kill_clients()", "error: the client process died (exit status -9): run again"),
     ],
 )
 def test_what_breaks_keeps_what_is_finished(scenario, tmp_path, deed, said):
@@ -207,13 +218,15 @@ def test_refusals_in_one_line(scenario, change, said):
     text = SCENARIO.replace(*change)
     assert text != SCENARIO
     scenario.write_text(text)
-    done = live(scenario)
-    assert done.returncode == 2, done.stderr
-    [line] = done.stderr.splitlines()
-    assert said in line
+    refused(scenario, said)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    done = live(tmp_path / "none.toml")
-    assert done.returncode == 2
-    assert "cannot be read" in done.stderr
+    refused(tmp_path / "none.toml", "cannot be read")
+
+
+def refused(path, said):
+    done = CliRunner().invoke(app, ["live", str(path)], catch_exceptions=False, prog_name="simqueue")
+    assert done.exit_code == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert said in line

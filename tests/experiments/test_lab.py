@@ -6,10 +6,9 @@ import importlib
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +29,18 @@ NOTEBOOK = EXPERIMENTS / "batching_and_queueing_lab.ipynb"
 USERS, MINUTES = 4, 0.25
 # Too short to add anything to samples that are there.
 NO_MINUTES = 0.05
-# What the notebook is told before it starts, so that it is quick.
-QUICK = f"""
-import lab.bench, lab.curves, lab.trial
+SEEDS = {"NOISE_SEEDS": 2}
+# What is quick, by module: few runs, and of few requests each.
+QUICK: dict[str, dict[str, Any]] = {
+    "lab.curves": {"LOADS": (0.5,), "POINT_S": 0.05, "_LEAST": 4, "_MOST": 200, "_PILOT": 40, "DRAWS": 2, **SEEDS},
+    "lab.trial": {"REPEATS": 1, **SEEDS},
+}
+# What the notebook is told before it starts.
+TOLD = f"""
+import importlib, lab.bench
 lab.bench.SIZES["cpu"] = lab.bench.Size("tiny", "fp32", {USERS}, {USERS}, {NO_MINUTES})
-lab.curves.LOADS, lab.curves._LEAST, lab.curves.POINT_S, lab.trial.REPEATS = (0.5,), 8, 0.05, 1
+for module, values in {QUICK!r}.items():
+    vars(importlib.import_module(module)).update(values)
 open_bench = lambda: lab.bench.open_bench("cpu")
 """
 
@@ -47,12 +53,11 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def quick(lab: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    bench, curves, trial = (importlib.import_module(f"lab.{name}") for name in ("bench", "curves", "trial"))
+    bench = importlib.import_module("lab.bench")
     monkeypatch.setitem(bench.SIZES, "cpu", bench.Size("tiny", "fp32", USERS, USERS, NO_MINUTES))
-    monkeypatch.setattr(curves, "LOADS", (0.5,))
-    monkeypatch.setattr(curves, "_LEAST", 8)
-    monkeypatch.setattr(curves, "POINT_S", 0.05)
-    monkeypatch.setattr(trial, "REPEATS", 1)
+    for module, values in QUICK.items():
+        for name, value in values.items():
+            monkeypatch.setattr(f"{module}.{name}", value)
     return lab
 
 
@@ -157,16 +162,15 @@ def test_a_folder_of_somebody_else_is_refused_before_anything_is_run(
 
 
 def test_a_former_run_is_drawn_again(lab: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    drawn = []
-    for _ in ("once", "again"):
-        lab.main(["--redraw", str(RESULT / "lab.json"), "--out", str(tmp_path / "out")])
-        drawn.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
+    lab.main(["--redraw", str(RESULT / "lab.json"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr().out
     found = json.loads((RESULT / "lab.json").read_text())
     for lesson in found["lessons"]:
         assert " ".join(lesson.split()) in " ".join(told.split())
-    assert drawn[0].keys() == {f"{name}.{kind}" for name in ("at_once", "users", "load") for kind in ("svg", "png")}
-    assert drawn[0] == drawn[1]
+    names = {f"{name}.{kind}" for name in ("at_once", "users", "load") for kind in ("svg", "png")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    again = lab.figures.save({"at_once": lab.draw(found)["at_once"]}, tmp_path)
+    assert all(path.read_bytes() == (tmp_path / "out" / path.name).read_bytes() for path in again)
 
 
 def test_what_is_no_former_run_is_not_drawn(
@@ -188,20 +192,18 @@ def test_the_page_says_what_the_committed_run_found() -> None:
     assert f"{found['provenance']['took_s']} s" in page
 
 
-def test_ctrl_c_ends_the_lab_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXPERIMENTS / "batching_lab.py"), "--device", "cpu", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        lines = []
-        for line in running.stderr:
-            lines.append(line)
-            if "measuring what steps cost" in line:
-                running.send_signal(signal.SIGINT)
-                break
-        lines += running.stderr
-        assert running.wait(60) == 130
-    assert lines[-1].startswith("lab: interrupted")
-    assert not any("Traceback" in line for line in lines)
+def test_ctrl_c_ends_the_lab_in_one_line(
+    lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(text: str) -> None:
+        if "round " in text:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("calibration.run.log", press)
+    with pytest.raises(SystemExit) as ended:
+        lab.main(["--device", "cpu", "--out", str(tmp_path)])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("lab: interrupted")
 
 
 def test_the_batch_of_a_request_is_the_mean_over_its_own_steps(lab: ModuleType) -> None:
@@ -257,7 +259,7 @@ def test_the_notebook_runs(steps: Path, tmp_path: Path) -> None:
     shutil.copytree(steps, tmp_path / "profile")
     notebook = nbformat.read(NOTEBOOK, 4)
     first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    quick = nbformat.v4.new_code_cell(f"{QUICK}\nout = Path({str(tmp_path)!r})")
+    quick = nbformat.v4.new_code_cell(f"{TOLD}\nout = Path({str(tmp_path)!r})")
     notebook.cells.insert(first + 1, quick)
     client(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(EXPERIMENTS)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

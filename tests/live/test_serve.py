@@ -34,6 +34,7 @@ from simqueue.live.wire import Answer
 from simqueue.live.worker import GRID
 from simqueue.plan import Step, Wait
 from simqueue.policy import BatchingPolicy, View
+from simqueue.record import Known
 from simqueue.units import Grid
 from simqueue.workload import ExponentialThink, Fixed, Geometric, Uniform, Users
 
@@ -221,14 +222,11 @@ def test_every_call_counts() -> None:
 
 
 def test_when_it_was_asked_counts() -> None:
-    run = live(workload(90), Dynamic(8, 0.003))
-    late = [
-        Planned(entry.now + GRID.ticks(0.003), entry.answer, entry.prefill) if isinstance(entry, Planned) else entry
-        for entry in run.journal
-    ]
-    waits = [entry for entry in run.journal if isinstance(entry, Planned) and isinstance(entry.answer, Wait)]
-    assert any(entry.answer.until is not None for entry in waits)
-    assert _differs(late, Dynamic(8, 0.003))
+    """One who waits for company is waited with no longer than that."""
+    policy, came = Dynamic(8, 0.003), Submitted(0, 5, 4, Known())
+    due = GRID.ticks(0.003)
+    assert not _differs([came, Planned(due - 1, Wait(due), ())], policy)
+    assert _differs([came, Planned(due, Wait(due), ())], policy)
 
 
 def test_what_cannot_be_planned_again_differs() -> None:

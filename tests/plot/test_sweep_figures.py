@@ -126,7 +126,7 @@ def test_unstable_cells_are_not_drawn_and_said(by_load: tuple[list[dict[str, Any
     assert len(curves(tmp_path / "response_time.svg")) > 12
     for name in FIGURES:
         assert curves(tmp_path / f"{name}.svg") == curves(by_load[1] / f"{name}.svg")
-        note = "6 of 15 cells are unstable (load 1 or more): they have no steady state and are not drawn."
+        note = "6 of 15 cells are unstable: they have no steady state and are not drawn."
         assert note in texts(tmp_path / f"{name}.svg")
 
 

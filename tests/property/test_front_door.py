@@ -12,11 +12,12 @@ import reference
 from closed_loops import closed_scenarios
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaps import alike, answered
 from msgspec.structs import replace
 from reference import StepShape
 from scenarios import POLICIES, PS, loads, scenarios
+from short_memory import KINDS, scenes
 from test_laws import area
-from test_paged import KINDS, scenes
 
 from simqueue import (
     Admission,
@@ -179,7 +180,7 @@ def test_equals_a_reference_in_which_everything_happens_at_its_own_instant(mode:
         policy: BatchingPolicy = _POLICIES[mode](seats)
         system = System(policy, Affine(*(t * PS for t in ticks)), admission=admission(max_queue, max_age))
         for longest_leap in (UNLIMITED, 1, 3):
-            result = attempt(workload, system, longest_leap=longest_leap)
+            result = answered(workload, system, longest_leap=longest_leap)
             if result is None:
                 assert "completed" not in {outcome for outcome, *_ in expected}
                 return
@@ -190,30 +191,12 @@ def test_equals_a_reference_in_which_everything_happens_at_its_own_instant(mode:
     equal()
 
 
-def attempt(workload: Workload, system: System, **how: Any) -> Result | None:
-    """None where nobody was answered, which is refused."""
-    try:
-        return simulate(workload, system, **how)
-    except SimqueueError as error:
-        if "no request was answered" in str(error) or "ever fits" in str(error):
-            return None
-        raise
-
-
-def alike(workload: Workload, system: System, seed: int) -> Result | None:
+def followed(workload: Workload, system: System, seed: int) -> Result | None:
     """Leaping is stepping, and everybody has one outcome; returns the result."""
-    leaping, stepping = (attempt(workload, system, seed=seed, longest_leap=most) for most in (UNLIMITED, 1))
-    if leaping is None or stepping is None:
-        assert leaping is stepping is None
-        return None
-    for table in ("requests", "steps"):
-        for name, column in getattr(leaping, table)().items():
-            same = column.dtype.kind == "f"
-            assert np.array_equal(column, getattr(stepping, table)()[name], equal_nan=same), name
-    assert leaping.summary() == stepping.summary()
-    assert leaping.fates is not None
-    assert sum(leaping.fates.counts(0).values()) == len(workload)
-    return leaping
+    if result := alike(workload, system, seed):
+        assert result.fates is not None
+        assert sum(result.fates.counts(0).values()) == len(workload)
+    return result
 
 
 def with_patience(workload: Workload, data: st.DataObject, scale: float) -> Workload:
@@ -246,7 +229,7 @@ def test_leaping_is_stepping(kind: str) -> None:
     def law(scenario: Any, data: st.DataObject) -> None:
         system = replace(scenario.system, admission=admission(data.draw(_MAX_QUEUE), data.draw(_MAX_AGE)))
         workload = with_patience(scenario.workload, data, data.draw(st.sampled_from([10 * PS, 100 * PS, 1e-3])))
-        if result := alike(workload, system, scenario.seed):
+        if result := followed(workload, system, scenario.seed):
             laws(result, system)
 
     law()
@@ -259,7 +242,7 @@ def test_users_who_give_up_ask_again(kind: str) -> None:
     def law(scenario: Any, data: st.DataObject) -> None:
         system = replace(scenario.system, admission=admission(data.draw(_MAX_QUEUE), None))
         workload = with_patience(scenario.workload, data, data.draw(st.sampled_from([10 * PS, 100 * PS, 1e-3])))
-        if result := alike(workload, system, scenario.seed):
+        if result := followed(workload, system, scenario.seed):
             assert (np.diff(result.arrival) >= 0).all()
             laws(result, system)
 
@@ -274,7 +257,7 @@ def test_leaping_is_stepping_where_memory_is_short(kind: str) -> None:
         limits = admission(data.draw(_MAX_QUEUE), None) or Admission(max_predicted_ttft_s=0.01)
         system = replace(scene.system, admission=limits)
         workload = with_patience(scene.workload, data, data.draw(st.sampled_from([1e-3, 1e-2])))
-        if result := alike(workload, system, scene.seed):
+        if result := followed(workload, system, scene.seed):
             laws(result, system)
 
     law()

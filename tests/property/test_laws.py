@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from leaps import figures
 from scenarios import POLICIES, PS, Scenario, scenarios
 
 from simqueue import Affine, EmpiricalNoise, ExponentialNoise, Result, ServingNoise
@@ -80,7 +81,7 @@ def test_little(scenario: Scenario) -> None:
     assert np.dot(waiting[:-1], np.diff(at)) == result.queueing.sum()
     assert waiting[-1] == 0
     assert np.all(waiting >= 0)
-    summary = result.summary()
+    summary = figures(result)
     span_s = (result.finished.max() - result.arrival[0]) * PS
     assert summary["waiting"]["mean"] * span_s == pytest.approx(result.queueing.sum() * PS)
     assert summary["waiting"]["max"] == waiting.max()
@@ -99,7 +100,7 @@ def test_tokens_rows_and_busy_time_are_conserved(scenario: Scenario) -> None:
     assert np.array_equal(leaps["total"], np.add.reduceat(durations, np.cumsum(leaps["steps"]) - leaps["steps"]))
     span = int(result.finished.max() - result.arrival[0])
     busy = int(durations[starts >= result.arrival[0]].sum())
-    summary = result.summary()
+    summary = figures(result)
     assert summary["utilisation"] == pytest.approx(busy / span)
     assert 0 < summary["utilisation"] <= 1
     assert summary["requests"] == len(scenario.arrivals)
@@ -205,14 +206,14 @@ def test_leaps_expand_to_the_steps_that_were_run(scenario: Scenario) -> None:
     assert np.array_equal(leaping.durations(), stepping.leaps["total"])
     for name, column in leaping.steps().items():
         assert np.array_equal(column, stepping.steps()[name]), name
-    assert leaping.summary() == stepping.summary()
+    assert figures(leaping) == figures(stepping)
 
 
 @for_every_policy(60)
 def test_gaps_between_tokens(scenario: Scenario) -> None:
     """ITL by brute force: the step ends at which each request emits, one by one."""
     result = scenario.run()
-    found = result.summary()["itl_s"]
+    found = figures(result)["itl_s"]
     if result.with_batch or max(scenario.outputs) == 1:
         assert found is None
         return
@@ -277,7 +278,7 @@ def test_figures_leave_out_the_warm_up(scenario: Scenario) -> None:
     warmup = count // 2
     result, whole = scenario.run(warmup=warmup), scenario.run()
     assert same(result, whole)
-    summary = result.summary()
+    summary = figures(result)
     assert summary["requests"] == count - warmup
     assert summary["queueing_s"]["mean"] == pytest.approx(whole.queueing[warmup:].mean() * PS)
     assert summary["response_s"]["max"] == pytest.approx(whole.response[warmup:].max() * PS)

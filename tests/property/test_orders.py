@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -10,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_paged import Scene, scenes
+from leaps import alike
+from short_memory import Scene, scenes
 
-from simqueue import Result, SimqueueError, Workload
+from simqueue import Workload
 from simqueue.order import Edf, LeastLaxity, OracleSjf, Order, Priority, Sjf, Srpt, Vtc
 from simqueue.order.ranked import Ranked
 from simqueue.policy import Vllm
@@ -52,30 +52,12 @@ def ordered(draw: st.DrawFn, order: Order) -> Scene:
     )
 
 
-def served(scene: Scene, **how: Any) -> Result | None:
-    """None if nobody is answered, which is refused."""
-    try:
-        return scene.run(**how)
-    except SimqueueError as error:
-        if not re.search("ever fits|no request was answered", str(error)):
-            raise
-        return None
-
-
 @pytest.mark.parametrize("order", ORDERS, ids=repr)
 def test_leaping_is_stepping(order: Order) -> None:
     @settings(max_examples=settings.default.max_examples // 4)
     @given(ordered(order))
     def law(scene: Scene) -> None:
-        leaping, stepping = served(scene), served(scene, longest_leap=1)
-        if leaping is None or stepping is None:
-            assert leaping is stepping is None
-            return
-        for name, column in leaping.requests().items():
-            same = column.dtype.kind == "f"
-            assert np.array_equal(column, stepping.requests()[name], equal_nan=same), name
-        for name, column in leaping.steps().items():
-            assert np.array_equal(column, stepping.steps()[name]), name
+        alike(scene.workload, scene.system, scene.seed)
 
     law()
 

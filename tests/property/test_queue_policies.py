@@ -7,10 +7,9 @@ from collections import Counter
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaps import alike, answered
 
-from simqueue import Affine, Overheads, Result, System, Workload, simulate
-from simqueue.cost.base import UNLIMITED
-from simqueue.errors import ConfigError
+from simqueue import Affine, Overheads, Result, System, Workload
 from simqueue.policy import Triton
 from simqueue.policy.triton_queue import QueuePolicy
 
@@ -34,16 +33,6 @@ _SYSTEMS = st.builds(
 )
 
 
-def run(workload: Workload, system: System, longest_leap: int = UNLIMITED) -> Result | None:
-    """None where nobody is answered, which is refused."""
-    try:
-        return simulate(workload, system, longest_leap=longest_leap)
-    except ConfigError as error:
-        if "no request was answered" in str(error):
-            return None
-        raise
-
-
 def columns(result: Result) -> list[list[object]]:
     names = result.fates.names().tolist() if result.fates else ["completed"] * len(result.scheduled)
     return [names, *(column.tolist() for column in (result.scheduled, result.first_token, result.finished))]
@@ -58,13 +47,10 @@ def test_users_make_a_run_that_is_the_same_again_with_their_arrivals(
     # No two things happen at one instant, which are in another order where everybody is known beforehand.
     think_s = np.array(thinks_us) * 1e-6 + np.sqrt(np.arange(2, count + 2)) * 1e-9
     ones, none = np.ones(count, int), np.zeros(count)
-    looped = run(Workload(none, ones, ones, {"think_s": think_s}, {"users": min(users, count)}), system)
+    looped = alike(Workload(none, ones, ones, {"think_s": think_s}, {"users": min(users, count)}), system)
     if looped is None:
         return
-    stepped = run(Workload(none, ones, ones, {"think_s": think_s}, {"users": min(users, count)}), system, 1)
-    assert stepped is not None
-    assert columns(stepped) == columns(looped)
-    again = run(Workload.from_columns(looped.workload.arrival_s, ones, ones), system)
+    again = answered(Workload.from_columns(looped.workload.arrival_s, ones, ones), system)
     assert again is not None
     assert columns(again) == columns(looped)
 
@@ -82,7 +68,7 @@ def test_everybody_has_one_fate_also_where_clients_give_up(system: System, rows:
     gaps, outputs, patience = zip(*rows, strict=True)
     arrival = np.cumsum(gaps) * 1e-3
     workload = Workload.from_columns(arrival, [1] * len(rows), outputs, patience_s=np.array(patience))
-    result = run(workload, system)
+    result = alike(workload, system)
     if result is None:
         return
     assert result.fates is not None
@@ -94,6 +80,3 @@ def test_everybody_has_one_fate_also_where_clients_give_up(system: System, rows:
     assert np.all(result.finished >= result.scheduled)
     assert np.all(result.finished[rejected] >= result.arrival[rejected])
     assert np.all(np.bincount(np.unique(result.scheduled[result.fates.completed], return_inverse=True)[1]) <= 5)
-    slow = run(workload, system, 1)
-    assert slow is not None
-    assert columns(slow) == columns(result)

@@ -188,9 +188,10 @@ def mmpp_arrivals(
 ) -> np.ndarray:
     """Stays one after the other, each filled with a Poisson number of uniform arrivals."""
     now, state, arrivals = 0.0, 0, []
+    up_to = np.cumsum(jumps, axis=1).tolist()
     while now < horizon_s:
         stay = rng.exponential(stays[state])
         arrivals.append(now + np.sort(rng.uniform(0, stay, rng.poisson(rates[state] * stay))))
         now += stay
-        state = int(rng.choice(len(rates), p=jumps[state]))
+        state = bisect_right(up_to[state][:-1], rng.random())
     return np.concatenate(arrivals)
