@@ -13,7 +13,6 @@ from simqueue.units import digits
 
 Array = NDArray[np.float64]
 Line = tuple[float, float]
-_NONE = 0.0, 0.0
 _ROUNDS = 50
 _CLOSE = 1e-7
 # By how long ago it was done last, what depends on that is put into groups of so many, at least, and so many groups, at
@@ -21,8 +20,9 @@ _CLOSE = 1e-7
 _A_GROUP, _MOST_GROUPS = 15, 8
 
 
-def paths_of(records: Records, start: Lag, exposed: Line = _NONE, pause: Line = _NONE) -> Paths:
-    """From the records of a serving run, what a start takes, and what the device does not hide of steps.
+def paths_of(records: Records, start: Lag, exposed: Line | None = None, pause: Line | None = None) -> Paths:
+    """From the records of a serving run, what a start takes, and what the device does not hide of steps, if that is
+    known.
 
     What was not recorded, or comes out negative, is 0.
 
@@ -46,10 +46,10 @@ def paths_of(records: Records, start: Lag, exposed: Line = _NONE, pause: Line = 
         response_per_row_s=per_row,
         timer_late_s=digits(max(0.0, _usual(timer.seconds) - way)) if len(timer) else 0.0,
         start_s=start,
-        exposed_s=exposed[0],
-        exposed_per_row_s=exposed[1],
-        pause_s=pause[0],
-        pause_per_row_s=pause[1],
+        exposed_s=exposed and exposed[0],
+        exposed_per_row_s=exposed[1] if exposed else 0.0,
+        pause_s=pause[0] if pause else 0.0,
+        pause_per_row_s=pause[1] if pause else 0.0,
     )
 
 

@@ -67,9 +67,11 @@ def serving_of(profile: Profile, records: Records) -> Serving | None:
     lag, start_row = starts_of(shaped.where(told), (shaped.seconds - price * jitter.mean)[told])
     price[alone] += _later(lag, shaped.where(alone)) + start_row * shaped.prefill_rows[alone]
     late, rows = shaped.seconds - price * jitter.mean, np.where(alone, shaped.ended, shaped.rows)
-    host = {}
+    host: dict[str, tuple[float, float]] = {}
     for kind in _UNHIDDEN:
         mine = shaped.kind == kind
+        if not mine.any():
+            continue
         fixed, each = host[kind] = line(rows[mine & ~held], late[mine & ~held])
         price[mine] += fixed + each * rows[mine]
     quiet = held & ~stalls & ~(~step & outside(shaped.seconds / price, shaped.sort))

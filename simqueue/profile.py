@@ -272,7 +272,10 @@ class Jitter(_Strict, frozen=True):
 
 
 class Paths(_Strict, frozen=True):
-    """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it."""
+    """What serving costs beside the steps, in seconds, as `simqueue.system.Overheads` names it.
+
+    ``exposed_s`` is None where no policy was served for which nothing is launched ahead.
+    """
 
     request_path_s: float
     wake_s: Lag
@@ -282,7 +285,7 @@ class Paths(_Strict, frozen=True):
     response_per_row_s: float
     timer_late_s: float
     start_s: Lag = 0.0
-    exposed_s: float = 0.0
+    exposed_s: float | None = None
     exposed_per_row_s: float = 0.0
     pause_s: float = 0.0
     pause_per_row_s: float = 0.0
@@ -342,6 +345,10 @@ class Profile(_Strict, frozen=True):
     curves: Curves
     points: tuple[Point, ...]
     serving: Serving | None = None
+
+
+class ProfileWarning(UserWarning):
+    """A profile does not know all that it is asked for."""
 
 
 class _Version(msgspec.Struct):

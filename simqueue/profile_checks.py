@@ -143,9 +143,9 @@ def _serving_problems(serving: Serving, runner: str) -> Iterator[str]:
         if not (math.isfinite(value) and value > 0):
             yield f"serving.{name} = {value} must be positive and finite"
     for name in serving.paths.__struct_fields__:
-        check = check_lag if name in ("wake_s", "start_s") else seconds
+        check, value = check_lag if name in ("wake_s", "start_s") else seconds, getattr(serving.paths, name)
         try:
-            check("serving", f"paths.{name}", getattr(serving.paths, name))
+            check("serving", f"paths.{name}", 0.0 if value is None else value)
         except ConfigError as error:
             yield str(error)
     yield from _jitter_problems(serving.jitter)

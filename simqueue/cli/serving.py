@@ -37,7 +37,9 @@ def _beside(paths: Paths) -> str:
     return f"beside the steps, in us: {', '.join(values)}"
 
 
-def _microseconds(value: Lag) -> str:
+def _microseconds(value: Lag | None) -> str:
+    if value is None:
+        return "not known"
     if not isinstance(value, tuple):
         return f"{value * 1e6:.3g}"
     (shortest, least), (longest, most) = value[0], value[-1]

@@ -1,4 +1,4 @@
-"""Costs to which the host's part of a step is added: leaps are what single steps are, and pauses cost what they stop."""
+"""Costs to which the host's part of a step is added: leaps are what single steps are, pauses cost by what they stop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from simqueue.cost.linear import LinearCost
 from simqueue.plan import Shape, Work
 from simqueue.policy import FastServe, Sglang, Srpt, Tgi, Vllm
 from simqueue.policy.base import launches_ahead
+from simqueue.profile import ProfileWarning
 from simqueue.units import Grid
 
 GRID = Grid()
@@ -71,6 +72,11 @@ def test_a_profile_adds_the_host_where_nothing_is_launched_ahead() -> None:
         over = Overheads.measured(policy, cost)
         assert [getattr(over, name) for name in hidden] == [found] * 4
         assert over.response_path_s == 1e-4
+    unknown = msgspec.structs.replace(paths, exposed_s=None)
+    older = measured((1,), (1, 9), [[5, 5]], (1,), [[[5, 5]]], "ceil", 0, 1e-3, serving=serving(paths=unknown))
+    Overheads.measured(Vllm(), older)
+    with pytest.warns(ProfileWarning, match="profile made-up does not know what steps take .* as under Tgi"):
+        assert Overheads.measured(Tgi(), older).exposed_s == 0
     plain = Affine(base_s=1.0).on(GRID)
     assert Overheads().around(plain, GRID) is plain
     assert Overheads(exposed_s=0.5).around(plain, GRID).step(Shape(decode_rows=1)) == GRID.ticks(1.5)
