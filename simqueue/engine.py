@@ -28,6 +28,13 @@ class Engine(Waiting):
     ``track_extremes``: whether the cost model looks at the longest and the widest row, which cost time to know.
     """
 
+    __slots__ = (
+        "_active", "_batch", "_batch_longest", "_batch_tokens", "_chunks", "_clock", "_context", "_decide",
+        "_decoding", "_deepest", "_done", "_ends_with_batch", "_extremes", "_finishing", "_joining",
+        "_joining_tokens", "_left", "_picks", "_refusing", "dropped", "freed", "kept", "left", "prefilling",
+        "resumed", "skipped",
+    )  # fmt: skip
+
     def __init__(self, policy: BatchingPolicy, requests: Requests, grid: Grid, *, track_extremes: bool) -> None:
         decider = policy.decider(grid)
         # Policies that turn nobody away pay nothing for those that do.
@@ -51,6 +58,7 @@ class Engine(Waiting):
         self._finishing: list[int] = []
         self._deepest: list[int] = []
         self._joining: Sequence[int] = ()
+        self._joining_tokens = 0
         self._chunks: tuple[tuple[int, int], ...] = ()
         # Run to completion: the batch and how much of it is done.
         self._batch: Sequence[int] = ()
@@ -127,7 +135,9 @@ class Engine(Waiting):
         self.now = now
         if self._left:
             return self._batch_goes_on()
-        decision = self._decide(self)
+        # A name of its own: CPython is slow to call an attribute that is no method.
+        decide = self._decide
+        decision = decide(self)
         if type(decision) is not Step:
             return self._check_wait(decision)
         if decision.lasts == "batch":
@@ -144,10 +154,15 @@ class Engine(Waiting):
         """
         if self._left:
             return self._complete_batch(steps, first_end, end, path)
-        context = self._context + self._decoding * steps
-        joining = self._joining
-        if joining:
-            context += self._joined(joining, steps, first_end)
+        decoding = self._decoding
+        context = self._context + decoding * steps
+        if joining := self._joining:
+            count = len(joining)
+            decoding += count
+            context += self._joining_tokens + count * (steps - 1)
+            if self._chunks or self._extremes:
+                self._note_joined(joining, first_end)
+            self._joining = ()
         self._chunks = ()
         self._clock = clock = self._clock + steps
         heap = self._finishing
@@ -161,9 +176,9 @@ class Engine(Waiting):
                 finished[i] = end
                 context -= prompt[i] + output[i] - 1
                 left.append(i)
-            self._decoding -= len(left)
+            decoding -= len(left)
             self.running -= len(left)
-        self._context = context
+        self._decoding, self._context = decoding, context
         return 0
 
     # Who is turned away.
@@ -203,7 +218,7 @@ class Engine(Waiting):
             widest = max(prompts) if self._extremes else 0
             for i in ids:
                 heappush(heap, (clock + output[i]) << _ID_BITS | i)
-        self._joining = ids
+        self._joining, self._joining_tokens = ids, new_tokens
         self.running += admit
         steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
         return Work(rows, 0, context, longest, admit, new_tokens, 0, widest, steps, True, False, admit)
@@ -232,7 +247,7 @@ class Engine(Waiting):
         heap, clock = self._finishing, self._clock
         for i in done:
             heappush(heap, (clock + self._output[i]) << _ID_BITS | i)
-        self._joining, self._chunks = done, decision.prefill
+        self._joining, self._joining_tokens, self._chunks = done, sum(_of(done, prompt)), decision.prefill
         # After a chunk on a context the widest row is not the longest; a leap would have to say so: one step.
         leaps = decision.lasts == "change" and not backlog and not context
         steps = (heap[0] >> _ID_BITS) - clock if leaps else 1
@@ -240,20 +255,14 @@ class Engine(Waiting):
             self._decoding, 0, self._context, longest, len(decision.prefill), new_tokens, context, widest, steps
         )
 
-    def _joined(self, joining: Sequence[int], steps: int, first_end: int) -> int:
-        """The new rows have emitted their first token; returns their tokens in the cache now."""
-        prompt = self._prompt
-        count = len(joining)
-        tokens = prompt[joining[0]] if count == 1 else sum(_of(joining, prompt))
+    def _note_joined(self, joining: Sequence[int], first_end: int) -> None:
+        """The new rows have emitted their first token."""
         if self._chunks:
             self._requests.first_token.update(dict.fromkeys(joining, first_end))
         if self._extremes:
-            joined = self._clock + 1
+            joined, prompt = self._clock + 1, self._prompt
             for i in joining:
                 heappush(self._deepest, (joined - prompt[i]) << _ID_BITS | i)
-        self._decoding += count
-        self._joining = ()
-        return tokens + count * (steps - 1)
 
     def _longest(self) -> int:
         """Most tokens in the cache of any decoding row: rows age together, so their order never changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, final
 
 import msgspec
 
@@ -12,6 +12,7 @@ Refusals = tuple[tuple[int, int], ...]
 """Waiting requests that are turned away, and when: no earlier than each came, and no later than now."""
 
 
+@final
 class Wait(msgspec.Struct, frozen=True, gc=False):
     """Start nothing before a request arrives or tick ``until`` comes (None: only an arrival counts).
 

@@ -13,6 +13,12 @@ from simqueue.units import INT64_MAX
 class Waiting:
     """The queue: ids from head to tail, less those picked out of order."""
 
+    # CPython finds 30 attributes of an instance at once, and slots however many there are; an engine has more.
+    __slots__ = (
+        "_finished", "_head", "_output", "_picked", "_prompt", "_requests", "_tail", "closed", "now", "refused",
+        "running", "turns_away", "waiting",
+    )  # fmt: skip
+
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         self._prompt, self._output, self._finished = requests.prompt, requests.output, requests.finished
@@ -125,8 +131,8 @@ class Waiting:
             raise InvariantError(f"the policy admits {admit} of {waiting} waiting requests")
         self.waiting = waiting - admit
         if not self._picked:
-            self._head = head + admit
-            return range(head, head + admit)
+            self._head = tail = head + admit
+            return (head,) if admit == 1 else range(head, tail)
         queue = self.queue()
         ids = [next(queue) for _ in range(admit)]
         self._picked.update(ids)
@@ -163,7 +169,7 @@ class Waiting:
             self._head += 1
 
     def _check_wait(self, decision: object) -> Wait:
-        if not isinstance(decision, Wait):
+        if type(decision) is not Wait:
             raise InvariantError(f"the policy answers {decision!r}, which is neither a Step nor a Wait")
         if self.running:
             raise InvariantError(f"the policy waits while {self.running} sequences could run")

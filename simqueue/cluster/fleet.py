@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -98,12 +97,12 @@ class Least:
     """
 
     def __init__(self, signal: str) -> None:
-        self._values: Callable[[View], Sequence[float]] = attrgetter(signal)
+        self._signal = signal
         self._last = -1
 
     def choose(self, request: int, view: View) -> int:
         """The least of all that are ready."""
-        values = self._values(view)
+        values: Sequence[float] = getattr(view, self._signal)
         if len(view.ready) < len(values):
             return self.among(view.ready, view)
         least = min(values)
@@ -115,7 +114,7 @@ class Least:
 
     def among(self, replicas: Sequence[int], view: View) -> int:
         """The least of some of them, which are in ascending order."""
-        values = self._values(view)
+        values: Sequence[float] = getattr(view, self._signal)
         least = min([values[replica] for replica in replicas])
         equal = [replica for replica in replicas if values[replica] == least]
         self._last = replica = next((replica for replica in equal if replica > self._last), equal[0])

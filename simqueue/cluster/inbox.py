@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simqueue.record import NEVER, Requests
+from simqueue.record import Requests
 
 
 class Inbox(Requests):
@@ -34,13 +34,14 @@ class Inbox(Requests):
         """One more has been sent, and comes to the queue at ``at``; the tokens that it has emitted elsewhere are a part
         of its prompt."""
         self.rows.append(row)
-        self.arrival[-1] = at
-        self.arrival.append(NEVER)
+        # Before the last, which is `NEVER`.
+        self.arrival.insert(-1, at)
         self.finished.append(-1)
         self.prompt.append(self._prompts_planned[row])
         self.output.append(self._outputs_planned[row])
-        for column, planned in self._further:
-            column.append(planned[row])
+        if self._further:
+            for column, planned in self._further:
+                column.append(planned[row])
         if emitted:
             self.prompt[-1] += emitted
             for column in self._outputs:

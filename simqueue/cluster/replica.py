@@ -19,7 +19,7 @@ from simqueue.cost.base import UNLIMITED, Timing
 from simqueue.engine import Engine
 from simqueue.paged import PagedEngine
 from simqueue.plan import Wait, Work
-from simqueue.record import NEVER, Leaps
+from simqueue.record import NEVER, Leaps, leap_row
 from simqueue.sim.door import Limits
 from simqueue.sim.driver import Delays
 
@@ -104,6 +104,8 @@ class Replica:
         self._due, self._since, self._rests, self._idle = NEVER, begin, False, begin
         self._failed: int | None = None
         self._known = (-1, 0, 0)
+        # A leap that is cut gives the noise that was drawn for it back.
+        self._take_back = cost.take_back if isinstance(cost, RedrawnCost) else None
         self._tell = tell = self._serve(begin).send
         self._wake = lambda due: tell(~due)
         tell(None)
@@ -120,7 +122,9 @@ class Replica:
             heappush(self._clock.alarms, (at, COMING + self._serial, self._come))
         if self._next == NEVER:
             self._next = at
-            self._tell(None)
+            # A name of its own: CPython is slow to call an attribute that is no method.
+            tell = self._tell
+            tell(None)
 
     def drain(self, now: int) -> None:
         """Nothing will be sent to it any more."""
@@ -142,9 +146,9 @@ class Replica:
 
     def _serve(self, begin: int) -> Generator[None, int | None, None]:
         engine, cost, terms = self._engine, self._cost, self._terms
-        plan, complete, step, leap, add = engine.plan, engine.complete, cost.step, cost.leap, self.leaps.add
+        plan, complete, step, leap, append = engine.plan, engine.complete, cost.step, cost.leap, self.leaps.append
         alarms, end, tell = self._clock.alarms, END + self._serial, self._tell
-        longest_leap, delays, start = terms.longest_leap, terms.delays, terms.delays.start
+        longest_leap, delays, start, move = terms.longest_leap, terms.delays, terms.delays.start, terms.delays.move
         outstanding, queue, number, counts = self._outstanding, self._queue, self.number, self._counts
         door, waits, per_row = self._door, terms.hear is not None, delays.response_per_row
         shows_use, pieces = terms.shows_use, Pieces(cost, self.requests.output)
@@ -158,7 +162,7 @@ class Replica:
             work = plan(now)
             if shows_use:
                 self._show_use(work)
-            if isinstance(work, Wait):
+            if type(work) is Wait:
                 now = yield from self._rest(work, now)
                 continue
             prefill_rows, context, longest = work.prefill_rows, work.context, work.longest
@@ -166,7 +170,9 @@ class Replica:
             steps = work.steps if work.steps < longest_leap else longest_leap
             tokens, deepest, first = context, longest, 0
             if prefill_rows or work.moved:
-                first = step(work) + delays.move * work.moved
+                first = step(work)
+                if work.moved:
+                    first += move * work.moved
                 if prefill_rows:
                     if start and not rows:
                         first += start(now - prefilled)
@@ -211,10 +217,9 @@ class Replica:
                     if now + total < due:
                         due = now + total
                         heappush(alarms, (due, end, tell))
-            if prefill_rows == work.admitted and not (work.paused or work.prefill_context):
-                add((now, done, first, total, work.admitted, rows, context, longest))
-            else:
-                self._record(work, now, first, done, total)
+            if work.paused or work.prefill_context or prefill_rows != work.admitted:
+                self._mark(work)
+            append(leap_row(now, done, first, total, work.admitted, rows, context, longest))
             ended = complete(done, now + first, due, path)
             now = due
             if left := engine.left:
@@ -238,8 +243,8 @@ class Replica:
         self._engine.submit(tail)
         if self._engine.refused:
             self._refused(now)
-        if coming == NEVER:
-            self._close_if_last()
+        if coming == NEVER and (self._drained or self._signals.closed):
+            self._engine.close()
 
     def _close_if_last(self) -> None:
         if self._next == NEVER and (self._drained or self._signals.closed):
@@ -300,7 +305,8 @@ class Replica:
         it than that has been done: returns how many steps, and how long they take."""
         limit = self._next - start
         if first >= limit:
-            self._take_back()
+            if self._take_back:
+                self._take_back()
             return 1, first
         if not first:
             return self._again(after, steps, limit)
@@ -309,22 +315,16 @@ class Replica:
 
     def _again(self, after: _After, steps: int, limit: int) -> tuple[int, int]:
         """The decode steps of the work under way, priced once more."""
-        self._take_back()
+        if self._take_back:
+            self._take_back()
         return self._cost.leap(*after, steps, limit)
 
-    def _take_back(self) -> None:
-        if isinstance(self._cost, RedrawnCost):
-            self._cost.take_back()
-
-    def _record(self, work: Work, start: int, first: int, done: int, total: int) -> None:
+    def _mark(self, work: Work) -> None:
+        """What else there is to be said of the leap that is appended next."""
         if work.paused:
-            self.leaps.add_pause()
-        rows = work.decode_rows + work.held_rows
-        row = (start, done, first, total, work.admitted, rows, work.context, work.longest)
-        if work.prefill_rows == work.admitted and not work.prefill_context:
-            self.leaps.add(row)
-        else:
-            self.leaps.add_chunks(row, (work.prefill_rows, work.new_tokens, work.prefill_context, work.widest))
+            self.leaps.add_pause(work.paused)
+        if work.prefill_context or work.prefill_rows != work.admitted:
+            self.leaps.add_chunks((work.prefill_rows, work.new_tokens, work.prefill_context, work.widest))
 
     # What is not always wanted.
 
@@ -432,5 +432,9 @@ class Replica:
         """Keep the steps of the work under way that ended before ``now``: nobody's last token came with them."""
         done, end = ended_before(now, start, first, done, path, partial(self._again, after))
         if done:
-            self._record(work, start, first, done, end - start)
+            self._mark(work)
+            rows = work.decode_rows + work.held_rows
+            self.leaps.append(
+                leap_row(start, done, first, end - start, work.admitted, rows, work.context, work.longest)
+            )
             self._engine.complete(done, start + first, end, path[:done])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ def fits(grid: Grid) -> Iterator[None]:
     """Refuse a run that leaves 64-bit time. Raises ConfigError."""
     try:
         yield
-    except OverflowError:
+    except (OverflowError, struct.error):
         raise ConfigError(
             f"the run lasts longer than the {grid.horizon_s:.3g} s that 64-bit time holds on the grid of this cost: "
             "use fewer requests, or smaller costs and overheads"

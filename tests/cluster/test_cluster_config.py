@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
+from simqueue import Affine, Continuous, System, Workload
 from simqueue.cli.main import app
 from simqueue.cluster.choices import PowerOfChoices
 from simqueue.cluster.cluster import Cluster
@@ -96,6 +97,13 @@ def test_refusals(written: Path, text: str, says: str) -> None:
     written.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(says)):
         load(written)
+
+
+def test_a_run_beyond_64_bit_time_is_refused() -> None:
+    workload = Workload.from_columns([0.0, 1.0], [3, 2], [2, 2])
+    cluster = Cluster.of(2, System(Continuous(2), Affine(base_s=1e7)), ShortestQueue())
+    with pytest.raises(ConfigError, match=r"the run lasts longer than the .* s that 64-bit time holds"):
+        simulate_cluster(workload, cluster)
 
 
 def test_what_knows_no_clusters_says_so(written: Path) -> None:

@@ -304,6 +304,10 @@ def writes_deeply(view: View) -> Step | Wait:
     return Wait()
 
 
+class Later(Wait, frozen=True):  # type: ignore[misc]
+    """What drivers would not know for a `Wait`."""
+
+
 def first(view: View, tokens: float, **how: Any) -> Step | Wait:
     """Prefill so many tokens of the first in the queue."""
     request = next(view.queue(), None)
@@ -320,6 +324,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "waits while 1 sequences could run",
     ),
     "answers nothing": (Rule(lambda view: None), "None, which is neither a Step nor a Wait"),  # type: ignore[arg-type,return-value]
+    "answers a kind of Wait": (Rule(lambda view: Later()), r"Later\(.*\), which is neither a Step nor a Wait"),
     "admits too many": (Rule(lambda view: Step(2)), "admits 2 of 1 waiting"),
     "admits fewer than none": (Rule(lambda view: Step(-1)), "admits -1 of 1 waiting"),
     "admits half a request": (Rule(lambda view: Step(0.5)), "numbers that are not whole"),  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from simqueue.cost.linear import LinearCost
 from simqueue.engine import Engine
 from simqueue.plan import Wait, Work
 from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Static
-from simqueue.record import Leaps, OpenRequests, Requests, settle
+from simqueue.record import Leaps, OpenRequests, Requests, leap_row, settle
 from simqueue.units import Grid
 
 PS = 1e-12
@@ -208,7 +208,7 @@ class Driver:
             ends.append(ends[-1] + duration)
         first = ends[0] - self.now if work.prefill_rows else 0
         row = (self.now, len(ends), first, ends[-1] - self.now, work.admitted, 0, 0, 0)
-        self.leaps.add(row)
+        self.leaps.append(leap_row(*row))
         leaving = sorted(self.engine.leaving)
         ended = self.engine.complete(len(ends), ends[0], ends[-1], ends)
         whole = self.emit(ends)

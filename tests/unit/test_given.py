@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import simqueue as sq
-from simqueue.cluster.simulate import cluster_saturation_rps
+from simqueue.cluster.saturation import cluster_saturation_rps
 from simqueue.errors import ConfigError
 from simqueue.policy import Vllm
 from simqueue.workload import Fixed, Poisson
