@@ -26,8 +26,8 @@ import simqueue as sq
 from simqueue.errors import ConfigError, OutputError, SimqueueError
 from simqueue.folders import made, refuse_unusable
 from simqueue.plot import style
+from simqueue.pool import cpus, pool, submit
 from simqueue.results import strict_json
-from simqueue.sweep.pool import cpus, pool, submit
 from simqueue.workload import Geometric, Lognormal, Open, Poisson, WorkloadSpec
 
 Case = tuple[str | float, ...]

@@ -32,8 +32,8 @@ from common import (
     main,
 )
 from simqueue.cluster.disaggregated import saturation
+from simqueue.cluster.saturation import cluster_saturation_rps
 from simqueue.cluster.shortest_queue import ShortestQueue
-from simqueue.cluster.simulate import cluster_saturation_rps
 from simqueue.plot import style
 from simqueue.policy import Vllm
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simqueue.analysis.replicated import Precision, Replicated
+    from simqueue.analysis.replications import replicate
     from simqueue.cluster.cluster import Cluster
     from simqueue.cluster.disaggregated import simulate_disaggregated
     from simqueue.cluster.disaggregated_result import DisaggregatedResult
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from simqueue.workload import Workload, WorkloadSpec, make_workload
 
 _HOMES = {
+    "simqueue.analysis.replicated": ("Precision", "Replicated"),
+    "simqueue.analysis.replications": ("replicate",),
     "simqueue.cluster.cluster": ("Cluster",),
     "simqueue.cluster.disaggregated": ("simulate_disaggregated",),
     "simqueue.cluster.disaggregated_result": ("DisaggregatedResult",),
@@ -71,6 +75,8 @@ __all__ = [
     "NoBatching",
     "NoNoise",
     "Overheads",
+    "Precision",
+    "Replicated",
     "Result",
     "ServingNoise",
     "SimqueueError",
@@ -80,6 +86,7 @@ __all__ = [
     "Workload",
     "WorkloadSpec",
     "make_workload",
+    "replicate",
     "saturation_rps",
     "simulate",
     "simulate_cluster",

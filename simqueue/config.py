@@ -11,9 +11,12 @@ from typing import Any, get_args
 
 import msgspec
 
-from simqueue.checks import at_least
+from simqueue.analysis.figures import FIGURES
+from simqueue.analysis.replicated import Precision
+from simqueue.analysis.replications import AUTO
+from simqueue.checks import at_least, within
 from simqueue.cluster.autoscaling import Autoscaling
-from simqueue.cluster.cluster import ROUTERS, Cluster
+from simqueue.cluster.cluster import MOST_REPLICAS, ROUTERS, Cluster
 from simqueue.cluster.disaggregation import Disaggregation
 from simqueue.cluster.failures import Failures
 from simqueue.cluster.transfer import Transfer
@@ -37,6 +40,7 @@ from simqueue.tables import (
     refuse_unknown,
     require_table,
     shown,
+    unknown,
     without_kind,
 )
 from simqueue.testbed import Live
@@ -61,16 +65,57 @@ COUNTS = _by_kind(GeometricCount)
 
 
 class Run(msgspec.Struct, frozen=True):
-    """How to run it: the seed of every draw, and how many first requests to leave out of every figure."""
+    """How to run it.
+
+    Attributes:
+        seed: of every draw.
+        warmup: how many first requests of every run to leave out of every figure; ``"auto"``: as many as
+            `simqueue.analysis.warmup` finds. Not given: see `simqueue.analysis.replications.replicate`.
+        replications: how many independent runs; 10 if not given, or 1 of a recorded trace.
+        precision: how narrow intervals shall be: half-widths over values. More replications are run until they are.
+        precision_of: the figures that this is asked of, by their place in the summary.
+        max_replications: where to stop if it is not reached.
+    """
 
     seed: int = 0
-    warmup: int = 0
+    warmup: int | str | None = None
+    replications: int | None = None
+    precision: float | None = None
+    precision_of: tuple[str, ...] = ("response_s.p99",)
+    max_replications: int = 160
 
     def __post_init__(self) -> None:
-        for key in self.__struct_fields__:
-            at_least("run", key, getattr(self, key), 0)
+        at_least("run", "seed", self.seed, 0)
         if self.seed > INT64_MAX:
             raise ConfigError(f"run: seed = {self.seed} must be at most {INT64_MAX}")
+        if isinstance(self.warmup, str) and self.warmup != AUTO:
+            raise ConfigError(f'run: warmup = {self.warmup!r} is neither "auto" nor a number of requests')
+        if isinstance(self.warmup, int):
+            at_least("run", "warmup", self.warmup, 0)
+        if self.replications is not None:
+            at_least("run", "replications", self.replications, 1)
+        at_least("run", "max_replications", self.max_replications, 1)
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise ConfigError(f"run: precision = {self.precision} is no share of a value: 0.02, say, for 2 %")
+        if not self.precision_of:
+            raise ConfigError(f'run: precision_of names no figure: give some, such as "{FIGURES[0]}"')
+        for figure in self.precision_of:
+            if figure not in FIGURES:
+                raise unknown("run: precision_of", "figure", figure, FIGURES)
+
+    @property
+    def asked_precision(self) -> Precision | None:
+        """What is asked of intervals, if anything is."""
+        if self.precision is None:
+            return None
+        return Precision(self.precision, self.precision_of, self.max_replications)
+
+    @property
+    def fixed_warmup(self) -> int:
+        """For a single run, whose warm-up is not looked for. Raises ConfigError where it would have to be."""
+        if self.warmup == AUTO:
+            raise ConfigError('run: warmup = "auto" is for `simqueue simulate`: give a number of requests')
+        return int(self.warmup or 0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +205,7 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
         live = convert(Live, require_table(table["live"], "live", "[live]"), "live") if "live" in table else None
         sweep = require_table(table["sweep"], "sweep", "[sweep]") if "sweep" in table else None
         refuse_if_too_much(workload, system)
-        if workload.requests is not None and run.warmup >= workload.requests:
+        if workload.requests is not None and isinstance(run.warmup, int) and run.warmup >= workload.requests:
             raise ConfigError(f"run.warmup = {run.warmup} leaves none of {workload.requests} requests: lower it")
     return Scenario(workload, system, cluster, run, live, sweep, path)
 
@@ -281,7 +326,7 @@ def _replicas(table: Mapping[str, Any], fields: Mapping[str, Any], folder: Path,
         return _unequal(table, fields, folder, place)
     if "replicas" not in fields:
         raise ConfigError(f"{place}: give replicas = 4, say, or one table [[{place}.system]] for each replica")
-    at_least(place, "replicas", fields["replicas"], 1)
+    within(place, "replicas", fields["replicas"], 1, MOST_REPLICAS)
     replicas: int = fields["replicas"]
     where = f"{place}.system" if inner else "system"
     if "system" not in table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def stats(values: NDArray[Any], unit: float = 1.0) -> Stats | None:
     return {"mean": float(np.mean(values, dtype=np.float64) / unit), **named, "max": float(ordered[-1] / unit)}
 
 
-def weighted_stats(values: NDArray[np.int64], weights: NDArray[np.int64], unit: float) -> Stats | None:
+def weighted_stats(values: NDArray[Any], weights: NDArray[np.int64], unit: float) -> Stats | None:
     """The same for a value that occurs ``weights`` times."""
     kept = weights > 0
     if not kept.any():
@@ -46,6 +47,20 @@ def weighted_stats(values: NDArray[np.int64], weights: NDArray[np.int64], unit: 
     return {"mean": mean, **named, "max": float(ordered[-1] / unit)}
 
 
+class Sample(NamedTuple):
+    """What statistics are taken of: values, of requests in their order where they are of requests, and how often each
+    of them occurs (once if not said)."""
+
+    values: NDArray[Any]
+    weights: NDArray[np.int64] | None = None
+
+    def stats(self, unit: float = 1.0) -> Stats | None:
+        """See `stats` and `weighted_stats`."""
+        if self.weights is None:
+            return stats(self.values, unit)
+        return weighted_stats(self.values, self.weights, unit)
+
+
 def within(figures: Sequence[NDArray[Any]], limits: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
     """By request, whether every figure is at most its limit; one that does not exist (NaN) breaks none."""
     kept = [~(figure > limit) for figure, limit in zip(figures, limits, strict=True)]
@@ -53,7 +68,10 @@ def within(figures: Sequence[NDArray[Any]], limits: Sequence[NDArray[np.float64]
 
 
 def batch_sizes(rows: NDArray[np.int64], steps: NDArray[np.int64]) -> Stats:
-    """Mean over steps, and as seen by a request: the sum of squares over the sum (each row weighs its own step)."""
+    """Mean over steps, and as seen by a request: the sum of squares over the sum (each row weighs its own step);
+    NaN without any."""
+    if not len(steps):
+        return {"mean_per_step": math.nan, "mean_per_request": math.nan}
     total = float(np.dot(rows, steps))
     return {"mean_per_step": total / float(steps.sum()), "mean_per_request": float(np.dot(rows**2, steps)) / total}
 

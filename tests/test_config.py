@@ -138,7 +138,8 @@ def test_what_may_be_left_out_has_its_default(scenario_file: Path) -> None:
     table = read_table(scenario_file)
     del table["run"], table["sweep"], table["system"]["noise"]
     scenario = scenario_from(table, scenario_file)
-    assert (scenario.run.seed, scenario.run.warmup, scenario.sweep) == (0, 0, None)
+    assert (scenario.run.seed, scenario.run.warmup, scenario.run.fixed_warmup, scenario.sweep) == (0, None, 0, None)
+    assert (scenario.run.replications, scenario.run.asked_precision) == (None, None)
     assert scenario.system.max_context_tokens is None
     assert not any(getattr(scenario.system.overheads, key) for key in scenario.system.overheads.__struct_fields__)
 
@@ -277,6 +278,15 @@ class TestOverrides:
         ("run.seed=-1", "run: seed = -1 must be at least 0"),
         (f"run.seed={2**63}", f"run: seed = {2**63} must be at most"),
         ("run.warmup=2000", "run.warmup = 2000 leaves none of 2000 requests"),
+        ("run.warmup=-1", "run: warmup = -1 must be at least 0"),
+        ("run.warmup=long", "run: warmup = 'long' is neither \"auto\" nor a number of requests"),
+        ("run.warmup=1.5", "run.warmup = 1.5 is a number: give an integer or a string"),
+        ("run.replications=0", "run: replications = 0 must be at least 1"),
+        ("run.max_replications=0", "run: max_replications = 0 must be at least 1"),
+        ("run.precision=0", "run: precision = 0.0 is no share of a value"),
+        ("run.precision=2", "run: precision = 2.0 is no share of a value"),
+        ("run.precision_of=['response_s.p98']", "run: precision_of: unknown figure 'response_s.p98'; did you mean"),
+        ("run.precision_of=[]", "run: precision_of names no figure"),
         # Parts that do not go together.
         ("system.noise={kind='empirical'}", "only a measured cost has residuals"),
         ("workload.arrivals={kind='trace', path='x.csv'}", "given beside a trace"),
@@ -328,9 +338,13 @@ def test_overheads_of_the_profile(scenario_file: Path) -> None:
     served = msgspec.structs.replace(load_profile("gpt2-h200-bf16-graph"), serving=serving(paths=Paths(**paths)))
     save_profile(served, scenario_file.parent / "served.json")
     overrides = ("system.cost={kind='profile', path='served.json'}", "system.overheads=profile")
-    assert load(scenario_file, overrides).system.overheads == Overheads(**paths)
+    hidden = dict.fromkeys(("exposed_s", "exposed_per_row_s", "pause_s", "pause_per_row_s"), 0.0)
+    assert load(scenario_file, overrides).system.overheads == Overheads(**{**paths, **hidden})
     joining = load(scenario_file, (*overrides, "system.policy={kind='continuous', max_seqs=8}")).system.overheads
-    assert joining == Overheads(**{**paths, "handover_s": 0.0, "handover_per_request_s": 0.0})
+    no_batches = {"handover_s": 0.0, "handover_per_request_s": 0.0}
+    assert joining == Overheads(**{**paths, **hidden, **no_batches})
+    apart = "system.policy={kind='tgi'}", "workload.max_output_tokens=64"
+    assert load(scenario_file, (*overrides, *apart)).system.overheads == Overheads(**{**paths, **no_batches})
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,15 @@ noise = { kind = "none" }
 
 [run]
 seed = 1
-# The first requests, which find the system empty, are left out of every figure.
+# Independent runs, each with draws of its own, which intervals are from. (`sweep` and `live` run everything once.)
+replications = 10
+# The first requests of each find the system empty, and are left out of every figure. For `simulate` also "auto": as
+# many as its runs show to be needed.
 warmup = 1_000
+# Go on until the half-width of an interval is at most 2 % of the figure:
+# precision = 0.02
+# precision_of = ["response_s.p99"]
+# max_replications = 160
 
 # For `simqueue sweep scenario.toml`: every combination of these lists. `load` is the rate as a share of what each
 # policy can do at most (users have no rate: sweep over "workload.arrivals.users" in its place).

@@ -58,9 +58,10 @@ def live(
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep` and `validate`", err=True)
     run, system = scenario.run, scenario.system
     with named(file):
+        warmup = run.fixed_warmup
         workload = fitted(make_workload(scenario.workload, run.seed, scenario.path.parent), system)
         executor = open_executor(scenario.live, system, run.seed)
-    tell = _Teller(workload, run.warmup, out, as_json)
+    tell = _Teller(workload, warmup, out, as_json)
     with noted() as interrupt:
         try:
             served = serve(
@@ -69,7 +70,7 @@ def live(
                 executor,
                 clients=scenario.live.clients,
                 seed=run.seed,
-                warmup=run.warmup,
+                warmup=warmup,
                 saturation_rps=cache(lambda: saturation_rps(workload, system)),
             )
         except RunError as error:

@@ -1,4 +1,4 @@
-"""`simqueue simulate`: one scenario, its figures as a table or as JSON."""
+"""`simqueue simulate`: one scenario, its figures with their intervals as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -7,27 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simqueue.cli import table
+from simqueue.cli.table import within
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Mapping
 
-    from simqueue.cluster.disaggregated_result import DisaggregatedResult
-    from simqueue.cluster.result import ClusterResult
-    from simqueue.config import Scenario
-    from simqueue.result import Result
-    from simqueue.workload import Workload
-
-_TIMES = {
-    "queueing": "queueing_s",
-    "service": "service_s",
-    "response": "response_s",
-    "TTFT": "ttft_s",
-    "TPOT": "tpot_s",
-    "ITL": "itl_s",
-    "transfer": "transfer_s",
-    "handover": "handover_s",
-}
-_MEANS = {"queueing": "queueing_s", "TTFT": "ttft_s", "response": "response_s"}
-_FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
+    from simqueue.analysis.replicated import Replicated
 
 
 def register(app: typer.Typer) -> None:
@@ -41,47 +27,56 @@ def simulate(
         Path | None, typer.Option(help="Folder for requests.parquet, steps.parquet and summary.json.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    welch: Annotated[
+        Path | None, typer.Option(help="Draw the warm-up: response times by arrival, to NAME.svg and NAME.png.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: system.policy.max_batch=16. Repeatable.")
     ] = None,
 ) -> None:
-    """Simulate a scenario and print queueing, service and response times, TTFT, TPOT and ITL."""
+    """Simulate a scenario and print queueing, service and response times, TTFT, TPOT and ITL, each with half of its
+    95 % interval."""
+    from simqueue.analysis.replications import replicate
     from simqueue.config import load, named
+    from simqueue.folders import refuse_unusable as refuse_folder
+    from simqueue.pool import cpus
     from simqueue.results import refuse_unusable, strict_json
-    from simqueue.workload import make_workload
 
     scenario = load(file, overrides or ())
     if out is not None:
         refuse_unusable(out)
+    if welch is not None:
+        refuse_folder(welch.parent)
     if scenario.sweep is not None:
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
-    seed = scenario.run.seed
+    asked = scenario.run
     with named(file):
-        workload = make_workload(scenario.workload, seed, scenario.path.parent)
-        result = _run(scenario, workload, seed=seed, warmup=scenario.run.warmup)
-        summary = result.summary()
+        found = replicate(
+            scenario.workload,
+            scenario.cluster or scenario.system,
+            seed=asked.seed,
+            replications=asked.replications,
+            warmup=asked.warmup,
+            precision=asked.asked_precision,
+            workers=cpus(),
+            base=scenario.path.parent,
+        )
+        summary = found.summary()
     if out is not None:
-        result.save(out)
+        found.save(out)
+    files = _drawn(found, file.stem, welch) if welch is not None else []
     if as_json:
         typer.echo(strict_json(summary), nl=False)
     else:
-        show(summary, scenario.run.warmup)
-    if out is not None:
-        typer.echo(f"written to {out}", err=True)
+        show(summary, found.warmup.requests)
+    for path in ([out] if out is not None else []) + files:
+        typer.echo(f"written to {path}", err=True)
 
 
-def _run(scenario: Scenario, workload: Workload, **how: int) -> Result | ClusterResult | DisaggregatedResult:
-    """By what serves it."""
-    from simqueue.cluster.disaggregated import simulate_disaggregated
-    from simqueue.cluster.disaggregation import Disaggregation
-    from simqueue.cluster.simulate import simulate_cluster
-    from simqueue.sim.simulate import simulate as simulate_one
+def _drawn(found: Replicated, name: str, path: Path) -> list[Path]:
+    from simqueue.plot.welch import plot_welch
 
-    if scenario.cluster is None:
-        return simulate_one(workload, scenario.system, **how)
-    if isinstance(scenario.cluster, Disaggregation):
-        return simulate_disaggregated(workload, scenario.cluster, **how)
-    return simulate_cluster(workload, scenario.cluster, **how)
+    return plot_welch(found, name, path.with_suffix("") if path.suffix in (".svg", ".png") else path)
 
 
 def show(summary: dict[str, Any], warmup: int) -> None:
@@ -91,87 +86,43 @@ def show(summary: dict[str, Any], warmup: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if summary["unstable"]:
         console.print(_unstable(summary), style="bold red")
-    console.print(_table(summary))
+    console.print(table.times(summary))
     for name, text in _lines(summary, warmup):
         console.print(f"  {name:<13}{text}")
     if "by_client" in summary:
-        console.print(_clients(summary["by_client"]))
+        console.print(table.clients(summary))
     if "by_replica" in summary:
-        console.print(_replicas(summary["by_replica"]))
+        console.print(table.replicas(summary["by_replica"]))
 
 
 def _unstable(summary: dict[str, Any]) -> str:
-    load = f"UNSTABLE: the load is {_load(summary)}; at 1 or more"
-    outcomes = summary.get("outcomes", {})
+    load, outcomes, growth = _load(summary), summary.get("outcomes", {}), summary["backlog_growth_rps"]
     if outcomes.get("abandoned") or outcomes.get("rejected"):
-        return f"{load} the queue would grow, if nobody gave up or was turned away. The figures are of the others."
+        why = "at 1 or more the queue would grow, if nobody gave up or was turned away"
+    elif summary["offered_rps"] < summary["saturation_rps"]:
+        why = "below 1, and the queue grows all the same for as long as requests come"
+    else:
+        why = "at 1 or more the queue grows for as long as requests come"
+    here = "" if growth is None else f", here by {growth:.4g} requests/s"
+    error = "" if growth is None else f" (standard error {summary['backlog_growth_se_rps']:.2g})"
     return (
-        f"{load} the queue grows for as long as requests come. "
-        "The figures below are of this run alone, no steady state."
+        f"UNSTABLE: the load is {load}; {why}{here}{error}. The figures below are of this run alone, no steady state."
     )
 
 
-def _clients(rows: list[dict[str, Any]]) -> Table:
-    """A row a class of clients: who was answered, how soon, and, where they have limits, how many met theirs."""
-    times = {("TTFT", "p99"): "ttft_s", ("response", "p99"): "response_s"}
-    limits = ("met SLO",) if "slo_attainment" in rows[0] else ()
-    table = _plain("client", "requests", *(name for names in times for name in names), *limits)
-    for row in rows:
-        all_of = "" if row["completed"] == row["requests"] else f"{row['completed']} of "
-        pairs = ((row[key], which) for key in times.values() for which in ("mean", "p99"))
-        figures = (readable(stats[which]) if stats else "-" for stats, which in pairs)
-        shares = (f"{100 * row['slo_attainment']:.4g} %" for _ in limits)
-        table.add_row(row["client"], f"{all_of}{row['requests']}", *figures, *shares)
-    return table
-
-
-def _replicas(rows: list[dict[str, Any]]) -> Table:
-    """A row a replica of a cluster: means of the requests that it served."""
-    times = {name: key for name, key in _MEANS.items() if key in rows[0]}
-    table = _plain("replica", "requests", "utilisation", *times)
-    for row in rows:
-        means = (readable(row[key]) if row[key] is not None else "-" for key in times.values())
-        table.add_row(str(row["replica"]), str(row["requests"]), f"{100 * row['utilisation']:.4g} %", *means)
-    return table
-
-
-def _plain(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(*columns, box=box.SIMPLE, pad_edge=True)
-    for column in table.columns:
-        column.justify, column.no_wrap = "right", True
-    return table
-
-
-def _table(summary: dict[str, Any]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, pad_edge=True)
-    table.add_column("UNSTABLE" if summary["unstable"] else "", no_wrap=True)
-    for figure in _FIGURES:
-        table.add_column(figure, justify="right", no_wrap=True)
-    for name, key in _TIMES.items():
-        if key not in summary:
-            continue
-        stats = summary[key]
-        table.add_row(name, *(readable(stats[figure]) if stats else "-" for figure in _FIGURES))
-    return table
-
-
 def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
-    size, waiting = summary["batch_size"], summary["waiting"]
-    left_out = f" counted, the first {warmup} left out" if warmup else ""
+    half = summary.get("half_width", {})
+    size, sizes = summary["batch_size"], half.get("batch_size", {})
+    step, request = (within(size[f"mean_per_{of}"], sizes.get(f"mean_per_{of}")) for of in ("step", "request"))
+    waiting = within(summary["waiting"]["mean"], half.get("waiting", {}).get("mean"))
     lines = [
-        ("requests", f"{summary['requests']}{left_out}"),
-        ("throughput", f"{summary['throughput_rps']:.4g} requests/s"),
+        ("requests", _requests(summary, warmup)),
+        ("throughput", f"{within(summary['throughput_rps'], half.get('throughput_rps'))} requests/s"),
         *_goodput(summary),
         _demand(summary),
-        ("utilisation", f"{100 * summary['utilisation']:.4g} %"),
-        ("batch size", f"{size['mean_per_step']:.4g} a step, {size['mean_per_request']:.4g} as a request sees it"),
-        ("waiting", f"{waiting['mean']:.4g} requests in the mean, {waiting['max']} at most"),
+        ("utilisation", f"{within(summary['utilisation'], half.get('utilisation'), 100)} %"),
+        ("batch size", f"{step} a step, {request} as a request sees it"),
+        ("waiting", f"{waiting} requests in the mean, {summary['waiting']['max']} at most"),
     ]
     dropped, clipped = summary["dropped"], summary["clipped"]
     if dropped or clipped:
@@ -184,14 +135,48 @@ def _lines(summary: dict[str, Any], warmup: int) -> list[tuple[str, str]]:
     prompts, outputs = (100 * summary[f"{name}_clipped_share"] for name in ("prompt", "output"))
     if prompts or outputs:
         lines.append(("clipped", f"{prompts:.3g} % of prompts and {outputs:.3g} % of outputs, to a limit of lengths"))
-    return lines
+    return lines + (_trust(summary) if half else [])
+
+
+def _requests(summary: Mapping[str, Any], warmup: int) -> str:
+    runs = summary.get("replications", 1)
+    if runs > 1:
+        left_out = f", the first {warmup} of each left out" if warmup else ""
+        return f"{summary['requests']} counted in {runs} replications{left_out}"
+    return f"{summary['requests']}" + (f" counted, the first {warmup} left out" if warmup else "")
+
+
+def _trust(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the intervals are from, and how far to believe them."""
+    lines = [("intervals", _parts(summary["replications"], summary["sections"]))]
+    if short := summary["too_short"]:
+        first = next((entry for entry in short if entry["figure"] == "response_s.p99"), short[0])
+        figures = f"{len(short)} figures, such as {first['figure']}" if short[1:] else first["figure"]
+        lines += [("too short", f"for what is in brackets: {figures}:"), ("", first["reason"])]
+        lines += [] if summary["unstable"] else [("", "more requests in a run would do")]
+    if "precision" in summary:
+        lines.append(("precision", _precision(summary["precision"], summary["replications"])))
+    return lines + ([("note", summary["note"])] if summary["note"] else [])
+
+
+def _parts(replications: int, sections: int | None) -> str:
+    if sections == 1:
+        return "none: one run, which is too short for sections"
+    return "± is half of one of 95 %, from " + (f"{sections} sections" if sections else f"{replications} replications")
+
+
+def _precision(precision: Mapping[str, Any], replications: int) -> str:
+    of = ", ".join(f"{100 * width:.2g} % of {name}" for name, width in precision["relative_half_width"].items())
+    asked = f"{100 * precision['asked']:.2g} % asked, {of} found in {replications} replications"
+    return asked if precision["reached"] else f"NOT REACHED: {asked}: raise run.max_replications or workload.requests"
 
 
 def _goodput(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Where requests have limits of their own."""
     if "goodput_rps" not in summary:
         return []
-    return [("goodput", f"{summary['goodput_rps']:.4g} requests/s met all their limits")]
+    half = summary.get("half_width", {}).get("goodput_rps")
+    return [("goodput", f"{within(summary['goodput_rps'], half)} requests/s met all their limits")]
 
 
 def _fates(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -213,16 +198,9 @@ def _demand(summary: dict[str, Any]) -> tuple[str, str]:
     offered, saturation = summary["offered_rps"], summary["saturation_rps"]
     if summary["users"]:
         return "users", f"{summary['users']}, who wait for their answers ({saturation:.4g} requests/s at saturation)"
-    return "load", f"{_load(summary)} ({offered:.4g} requests/s offered, {saturation:.4g} at saturation)"
+    calm = "" if summary["unstable"] or offered < saturation else "; the number in the system does not grow"
+    return "load", f"{_load(summary)} ({offered:.4g} requests/s offered, {saturation:.4g} at saturation){calm}"
 
 
 def _load(summary: dict[str, Any]) -> str:
     return f"{summary['offered_rps'] / summary['saturation_rps']:.4g}"
-
-
-def readable(seconds: float) -> str:
-    """A duration with its unit, to four digits."""
-    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if seconds >= unit:
-            return f"{seconds / unit:.4g} {name}"
-    return f"{seconds / 1e-9:.4g} ns" if seconds else "0 s"

@@ -29,11 +29,12 @@ def sweep(
 ) -> None:
     """Simulate every combination of the [sweep] table; write one tidy table and the figures."""
     from simqueue.config import read_table
+    from simqueue.pool import cpus
     from simqueue.sweep import plan
     from simqueue.sweep.folder import refuse_unusable
-    from simqueue.sweep.pool import cpus
 
     planned = plan(read_table(file, overrides or ()), file)
+    _notice(planned)
     folder = out or Path("out") / file.stem
     refuse_unusable(folder)
     outcomes: dict[int, Row | Failure] = {}
@@ -46,6 +47,14 @@ def sweep(
         raise typer.Exit(_INTERRUPTED) from None
     _print(planned, rows, files)
     _report(planned, outcomes)
+
+
+def _notice(plan: Plan) -> None:
+    """Of what is asked of runs and is not done here."""
+    asked = [key for key in ("replications", "precision") if plan.table.get("run", {}).get(key) not in (None, 1)]
+    if asked:
+        what = " and ".join(asked)
+        typer.echo(f"notice: {plan.path}: [run] {what}: for `simqueue simulate`; here every cell is run once", err=True)
 
 
 def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> None:

@@ -207,7 +207,7 @@ def _announce(planned: Sequence[Case], repeats: int, *, listed: bool) -> None:
 def _outcomes(
     planned: Sequence[Case], before: Validation, out: Path, repeats: int, other_machine: bool, recompare: bool
 ) -> Generator[Cell | Failure, None, None]:
-    from simqueue.sweep.pool import cpus, pool
+    from simqueue.pool import cpus, pool
     from simqueue.testbed import before_loading, open_executor
     from simqueue.validate.run import Plan, compare_again, validate
 

@@ -11,10 +11,10 @@ from typing import Any
 from simqueue.config import Scenario, named
 from simqueue.errors import SimqueueError
 from simqueue.metrics import PERCENTILES
+from simqueue.pool import pool, submit
 from simqueue.result import Result
 from simqueue.sim.simulate import fitted, saturation_rps, simulate
 from simqueue.sweep.cells import Cell, Plan
-from simqueue.sweep.pool import pool, submit
 from simqueue.workload import Workload, make_workload
 
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ def _row(task: tuple[Cell, float | Failure]) -> Row | Failure:
     scenario, workload = cell.scenario, _workload(cell.scenario)
     if cell.load is not None:
         workload = workload.at_rate(cell.load * saturation)
-    result = simulate(workload, scenario.system, seed=scenario.run.seed, warmup=scenario.run.warmup)
+    result = simulate(workload, scenario.system, seed=scenario.run.seed, warmup=scenario.run.fixed_warmup)
     return _figures(cell, replace(result, saturation_rps=lambda: saturation))
 
 

@@ -46,7 +46,7 @@ def _asked(case: Case) -> dict[str, Any]:
         "order": described(scenario.system.order),
         "admission": msgspec.to_builtins(scenario.system.admission),
     }
-    return _flat(system, msgspec.to_builtins(case.live), scenario.run.seed, scenario.run.warmup)
+    return _flat(system, msgspec.to_builtins(case.live), scenario.run.seed, scenario.run.fixed_warmup)
 
 
 def _ran(cell: Cell, met: Result) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from simqueue.cost.linear import Affine
 from simqueue.cost.noise import NoNoise
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
+from simqueue.pool import submit
 from simqueue.sim.simulate import simulate
-from simqueue.sweep.pool import submit
 from simqueue.system import CostSpec, System
 from simqueue.units import Grid
 from simqueue.validate.compare import CENTRE, JUDGED, TAIL

@@ -145,7 +145,7 @@ def key_of(case: Case, repeats: int, here: Mapping[str, str]) -> str:
         **{name: about[name] for name in ("simqueue", "seed", "workload", "system")},
         "profile": machine.digest_of(scenario.system.cost),
         "live": msgspec.to_builtins(case.live),
-        "warmup": scenario.run.warmup,
+        "warmup": scenario.run.fixed_warmup,
         "repeats": repeats,
         "machine": dict(here),
     }
@@ -158,7 +158,7 @@ def compared(case: Case, ran: Runs, key: str, pool: Pool | None) -> Cell:
     Raises:
         SimqueueError: it cannot be simulated.
     """
-    system, warmup = case.scenario.system, case.scenario.run.warmup
+    system, warmup = case.scenario.system, case.scenario.run.fixed_warmup
     span = span_s(ran.results)
     task = Task(case.workload, system, warmup, span)
     predicted, live = predict(task, pool), [measure(result, system.policy, span) for result in ran.results]

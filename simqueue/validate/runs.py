@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.errors import SimqueueError
-from simqueue.live.executor import Executor
+from simqueue.live.executor import GRID, Executor
 from simqueue.live.journal import Planned, replay
 from simqueue.live.serve import Served, core_of, serve
-from simqueue.live.worker import GRID
 from simqueue.result import Result
 from simqueue.system import System
 from simqueue.units import digits
@@ -120,7 +119,7 @@ def _serve(case: Case, executor: Executor) -> Served:
         executor,
         clients=case.live.clients,
         seed=run.seed,
-        warmup=run.warmup,
+        warmup=run.fixed_warmup,
         saturation_rps=lambda: case.saturation_rps,
     )
     if served.interrupted:

@@ -1,0 +1,164 @@
+"""The figures of a summary, one by one: what several runs or sections say together, and how far they are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simqueue import metrics
+from simqueue.analysis.interval import Interval, interval
+from simqueue.metrics import PERCENTILES, Sample
+
+Path = tuple[str, ...]
+Summary = Mapping[str, Any]
+
+TIMES = ("queueing_s", "service_s", "response_s", "ttft_s", "tpot_s", "itl_s", "transfer_s", "handover_s")
+RATIOS = ("throughput_rps", "goodput_rps", "utilisation", "waiting.mean")
+BATCHES = ("batch_size.mean_per_step", "batch_size.mean_per_request")
+_STATISTICS = ("mean", *(f"p{percentile}" for percentile in PERCENTILES))
+# What a precision can be asked of.
+FIGURES = (*(f"{time}.{name}" for time in TIMES for name in _STATISTICS), *RATIOS, *BATCHES)
+
+# Of all runs together.
+_SUMS = frozenset(
+    ("requests", "completed", "span_s", "steps", "dropped", "clipped", "sent", "preemptions", "recomputed_tokens")
+)
+# No estimates of what a longer run would find: sums, the most of so many, what was given or looked for apart from the
+# run, and what is an estimate of an error itself.
+_NO_ESTIMATES = frozenset(
+    (
+        *_SUMS,
+        *("max", "replica_seconds", "saturation_rps", "saturation_by_part", "offered_rps"),
+        *("prompt_clipped_share", "output_clipped_share", "backlog_growth_rps", "backlog_growth_se_rps"),
+    )
+)
+_ROWS = {"by_client": "client", "by_replica": "replica"}
+
+
+def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
+    """One summary of several runs: counts are sums, statistics are of all values together (the pooled quantile, in
+    place of the mean of quantiles), ratios those of sums, the largest is that of all. It is ``unstable`` if the first
+    run, which alone knows the saturation throughput, or most of them say so.
+
+    Args:
+        summaries: what each run's `simqueue.Result.summary` says.
+        samples: what its statistics are taken of, in seconds.
+    """
+
+    def figure(path: Path, values: Sequence[Any]) -> Any:
+        there = [value for value in values if value is not None]
+        if path == ("unstable",):
+            return bool(there[0] or sum(there) * 2 > len(there))
+        if path[-1] in _SUMS or path[0] == "outcomes":
+            return sum(there)
+        if not isinstance(there[0], float) or path[0].startswith("saturation") or len(set(there)) == 1:
+            return max(there) if path[-1] == "max" else there[0]
+        if path[-1] == "backlog_growth_se_rps":
+            return math.sqrt(math.fsum(value**2 for value in there)) / len(there)
+        kept = [(value, weight(path, one)) for value, one in zip(values, summaries, strict=True) if value is not None]
+        total = math.fsum(share for _, share in kept)
+        return math.fsum(value * share for value, share in kept) / total if total else math.nan
+
+    names = dict.fromkeys(name for one in samples for name in one)
+    statistics = {name: _together([one[name] for one in samples if name in one]) for name in names}
+    whole: dict[str, Any] = _merged((), summaries, figure, statistics)
+    return whole
+
+
+def _together(samples: Sequence[Sample]) -> metrics.Stats | None:
+    values = np.concatenate([sample.values for sample in samples])
+    weights = [sample.weights for sample in samples if sample.weights is not None]
+    return Sample(values, np.concatenate(weights) if weights else None).stats()
+
+
+def in_place(found: Mapping[Path, float], whole: Summary) -> dict[str, Any]:
+    """What was found for some figures, in the shape of a summary."""
+    tree: dict[str, Any] = {}
+    for path, value in found.items():
+        _put(tree, path, value)
+    return _as_rows(tree, whole)
+
+
+def interval_of(path: Path, value: float, parts: Sequence[Summary]) -> Interval:
+    """Of one figure of the whole, from what the parts say."""
+    values = [at(part, path) for part in parts]
+    known = [math.nan if value is None else float(value) for value in values]
+    return interval(known, value, [weight(path, part) for part in parts])
+
+
+def estimates(whole: Summary) -> Iterator[tuple[Path, float]]:
+    """``(place, value)`` of every figure that an interval belongs to: a mean, a percentile or a ratio."""
+    for path, value in _leaves((), whole):
+        if isinstance(value, float) and math.isfinite(value) and not _NO_ESTIMATES.intersection(path):
+            yield path, value
+
+
+def at(summary: Summary, path: Path) -> Any:
+    """The figure at this place; None if it is not there."""
+    node: Any = summary
+    for key in path:
+        node = _named(node).get(key) if isinstance(node, Mapping | list) else None
+    return node
+
+
+def weight(path: Path, summary: Summary) -> float:
+    """How much a run says about a figure: the denominator of a ratio, or how many requests a statistic is of."""
+    name, above = ".".join(path), at(summary, path[:2]) if path[0] in _ROWS else summary
+    if above is None:
+        return 0.0
+    if name in RATIOS or path[-1] == "utilisation":
+        return float(summary["span_s"])
+    if name in BATCHES:
+        steps = float(summary["steps"])
+        return steps * summary["batch_size"]["mean_per_step"] if name == BATCHES[1] else steps
+    return float(above["completed"] if "completed" in above and path[-1] != "slo_attainment" else above["requests"])
+
+
+def _leaves(path: Path, node: Any) -> Iterator[tuple[Path, Any]]:
+    if not isinstance(node, Mapping | list):
+        yield path, node
+        return
+    for key, inner in _named(node).items():
+        yield from _leaves((*path, key), inner)
+
+
+def _named(node: Mapping[str, Any] | list[Any]) -> Mapping[str, Any]:
+    """Rows by the name of their client or replica."""
+    if isinstance(node, Mapping):
+        return node
+    return {str(next(row[key] for key in _ROWS.values() if key in row)): row for row in node}
+
+
+def _merged(
+    path: Path,
+    nodes: Sequence[Any],
+    leaf: Callable[[Path, Sequence[Any]], Any],
+    known: Mapping[str, Any],
+) -> Any:
+    """One node of what all of ``nodes`` are, each None where there is none; ``known`` says what some are together."""
+    there = [node for node in nodes if node is not None]
+    if (name := ".".join(path)) in known:
+        return known[name]
+    if not there or not isinstance(there[0], Mapping | list):
+        return leaf(path, nodes) if there else None
+    named = [{} if node is None else _named(node) for node in nodes]
+    keys = dict.fromkeys(key for node in named for key in node)
+    merged = {key: _merged((*path, key), [node.get(key) for node in named], leaf, known) for key in keys}
+    return list(merged.values()) if isinstance(there[0], list) else merged
+
+
+def _put(tree: dict[str, Any], path: Path, value: float) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _as_rows(tree: dict[str, Any], whole: Summary) -> dict[str, Any]:
+    """Rows are rows again, each with its name, in the order of those of the whole."""
+    for name in tree.keys() & _ROWS.keys():
+        label = _ROWS[name]
+        tree[name] = [{label: row[label], **tree[name].get(str(row[label]), {})} for row in whole[name]]
+    return tree

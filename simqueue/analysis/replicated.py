@@ -1,0 +1,179 @@
+"""`Replicated`: what several independent runs of one scenario say together, and how far to believe it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simqueue.analysis.figures import Summary, at, in_place, pooled
+from simqueue.analysis.interval import LEVEL, Interval, sections
+from simqueue.analysis.server import AnyResult
+from simqueue.analysis.trust import Excursions, Trust
+from simqueue.analysis.warmup import Warmup
+from simqueue.cluster.result import ClusterResult
+from simqueue.errors import ConfigError
+from simqueue.metrics import Sample
+
+SECTIONS = 10
+
+
+class Precision(NamedTuple):
+    """What is asked of intervals: half-widths of at most ``relative`` of the value, for every one of these figures, in
+    at most so many replications."""
+
+    relative: float
+    of: tuple[str, ...]
+    max_replications: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one replication, or one section of a run, says.
+
+    Attributes:
+        summary: `simqueue.Result.summary`.
+        samples: what its statistics are taken of, in seconds.
+        response_s: float64 ``(requests,)`` by arrival, those of the warm-up too; NaN of who was not answered.
+    """
+
+    summary: Summary
+    samples: dict[str, Sample]
+    response_s: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, result: AnyResult) -> Part:
+        """Of the requests that figures are of."""
+        unit = result.grid.ticks_per_s
+        samples = {name: sample._replace(values=sample.values / unit) for name, sample in result.samples.items()}
+        return cls(result.summary(), samples, response_of(result))
+
+
+def response_of(result: AnyResult) -> NDArray[np.float64]:
+    """float64 ``(requests,)``: response times in seconds by arrival; NaN of who was not answered."""
+    whole = result.cut(0)
+    series = np.full(len(result.arrival), np.nan)
+    series[whole.counted] = result.response[whole.counted] / result.grid.ticks_per_s
+    return series
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """Several independent runs of one scenario, or one run in sections.
+
+    Attributes:
+        first: the first run, which is the one that `simqueue.simulate` gives with the scenario's own seed.
+        parts: the replications or, where there is one only, its sections.
+        replications: how many runs there are.
+        warmup: how many requests are left out at the beginning of each, and whether that was found to be enough.
+        averaged_s: float64 ``(requests,)``: response times by arrival, averaged over the runs.
+        precision: what was asked of the intervals, if anything was.
+        note: what else to know of them.
+    """
+
+    first: AnyResult
+    parts: Sequence[Part]
+    replications: int
+    warmup: Warmup
+    averaged_s: NDArray[np.float64]
+    precision: Precision | None = None
+    note: str | None = None
+
+    @cached_property
+    def figures(self) -> Summary:
+        """Of all runs together; of a single one its `simqueue.Result.summary`."""
+        if self.replications == 1:
+            return self.first.summary()
+        return pooled([part.summary for part in self.parts], [part.samples for part in self.parts])
+
+    def relative(self, figure: str) -> float:
+        """The half-width of a figure (``response_s.p99``) over its value. Raises ConfigError if there is none."""
+        path = tuple(figure.split("."))
+        value = at(self.figures, path)
+        if not isinstance(value, float):
+            raise ConfigError(f"run: precision_of: these runs have no {figure}: name another figure")
+        return self.interval(path).relative
+
+    def interval(self, path: tuple[str, ...]) -> Interval:
+        """Of the figure at this place of `figures`, which must be there."""
+        return self._trust.interval(path, at(self.figures, path))
+
+    def doubt(self, path: tuple[str, ...]) -> str | None:
+        """Why the runs are too short to believe that interval; None if they are not."""
+        short = self._trust.too_short({path: self.interval(path)})
+        return short[0]["reason"] if short else None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tables of the first run, as `simqueue.Result.save` does, and in ``summary.json`` `summary`.
+
+        Raises:
+            OutputError: the folder holds something else or cannot be written; nothing is half-written.
+        """
+        self.first.save(folder, self.summary())
+
+    @property
+    def precise(self) -> bool:
+        """Whether intervals are as narrow as was asked."""
+        wanted = self.precision
+        return wanted is None or all(self.relative(figure) <= wanted.relative for figure in wanted.of)
+
+    def summary(self) -> dict[str, Any]:
+        """`figures`, and last in ``half_width`` that of the 95 % interval of each in the same places; from how many
+        ``replications`` or ``sections``; the ``warmup`` of each and whether it was found; under ``precision`` what was
+        asked and reached; and in ``too_short`` for which figures the runs are too short to believe it, and why."""
+        intervals = self._trust.intervals()
+        return {
+            **self.figures,
+            "half_width": in_place({path: found.half_width for path, found in intervals.items()}, self.figures),
+            "level": LEVEL,
+            "replications": self.replications,
+            "sections": len(self.parts) if self.replications == 1 else None,
+            "warmup": self.warmup.requests,
+            "warmup_found": self.warmup.found,
+            **({"precision": self._reached()} if self.precision else {}),
+            "too_short": self._trust.too_short(intervals),
+            "note": self.note,
+        }
+
+    @cached_property
+    def _trust(self) -> Trust:
+        summaries = [part.summary for part in self.parts]
+        return Trust(self.figures, summaries, self._excursions(), warmup_found=self.warmup.found)
+
+    def _excursions(self) -> dict[str, Excursions]:
+        """Of the times that requests have, by their place in the summary; sections are one run after all."""
+        found = {}
+        for name in dict.fromkeys(name for part in self.parts for name in part.samples):
+            samples = [part.samples[name] for part in self.parts if name in part.samples]
+            runs = [sample.values for sample in samples if sample.weights is None]
+            if sum(map(len, runs)):
+                found[name] = Excursions.of(runs if self.replications > 1 else [np.concatenate(runs)], len(self.parts))
+        return found
+
+    def _reached(self) -> dict[str, Any]:
+        assert self.precision is not None
+        found = {figure: self.relative(figure) for figure in self.precision.of}
+        return {"asked": self.precision.relative, "reached": self.precise, "relative_half_width": found}
+
+
+def sectioned(result: AnyResult) -> list[Part]:
+    """A run after its warm-up as `SECTIONS` parts by arrival, each up to the arrival of the next one's first request;
+    as one part where it is too short for that."""
+    requests = len(result.arrival)
+    cuts = sections(result.warmup, requests, SECTIONS)
+    counted = np.arange(requests)[result.counted]
+    in_each = np.diff(np.searchsorted(counted, [begin for begin, _ in cuts] + [requests]))
+    begins = result.arrival[[min(begin, requests - 1) for begin, _ in cuts]]
+    if not in_each.all() or not np.diff(begins).all():
+        return [Part.of(result)]
+    parts = [Part.of(result.cut(begin, end if end < requests else None)) for begin, end in cuts]
+    if isinstance(result, ClusterResult) and len(result.ready) > 1:
+        # Where replicas come and go utilisation is that of the whole run, whatever is cut out of it.
+        return [replace(part, summary={**part.summary, "utilisation": math.nan}) for part in parts]
+    return parts

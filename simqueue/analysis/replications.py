@@ -1,0 +1,200 @@
+"""`replicate`: independent runs of one scenario, as many as their intervals ask for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from simqueue.analysis.replicated import Part, Precision, Replicated, response_of, sectioned
+from simqueue.analysis.server import AnyResult, Server, run, without_capacity
+from simqueue.analysis.warmup import Warmup, averaged, mser5
+from simqueue.checks import at_least
+from simqueue.errors import ConfigError
+from simqueue.pool import pool, submit
+from simqueue.workload import (
+    MMPP,
+    Batches,
+    Constant,
+    Gamma,
+    Poisson,
+    Sessions,
+    Trace,
+    TraceWarning,
+    Users,
+    WorkloadSpec,
+    make_workload,
+)
+
+REPLICATIONS = 10
+AUTO = "auto"
+# Keeps the seeds of replications apart from everything else that follows from a scenario's.
+_REPLICATION = 1 << 20
+# Processes take longer to start than so many requests to simulate.
+_WORTH_PROCESSES = 100_000
+_STATIONARY = (Constant, Poisson, Gamma, MMPP, Sessions)
+# A closed loop begins with everybody thinking at once; after so many requests of each user that is forgotten.
+_ROUNDS = 20
+
+
+class _Task(NamedTuple):
+    """One replication; ``warmup`` is None where all of them have yet to tell."""
+
+    spec: WorkloadSpec
+    server: Server
+    base: Path | None
+    seed: int
+    warmup: int | None
+
+
+def replicate(
+    spec: WorkloadSpec,
+    server: Server,
+    *,
+    seed: int = 0,
+    replications: int | None = None,
+    warmup: int | str | None = None,
+    precision: Precision | None = None,
+    workers: int = 1,
+    base: Path | None = None,
+) -> Replicated:
+    """Run a scenario several times, each with draws of its own.
+
+    The first run is that of `simqueue.simulate` with ``seed``; the seed of each further one follows from ``seed`` and
+    its number alone. So scenarios that are compared at one ``seed`` meet the same customers in every replication.
+
+    Where a ``precision`` is asked for, and not reached, there are twice as many replications, and again, up to its
+    ``max_replications``. Stopping as soon as an interval happens to be narrow makes intervals cover too seldom; to look
+    only a few times, and never before there are ``replications``, keeps that small (Chow and Robbins, Annals of
+    Mathematical Statistics 36, 1965; Law, "Simulation Modeling and Analysis", 2015, section 9.4.1).
+
+    Args:
+        spec: what arrives.
+        server: what serves it: a `System`, `Cluster` or `Disaggregation`.
+        seed: of every draw.
+        replications: how many runs; 10 if not given, or 1 of a recorded trace. The intervals of a single run, and where
+            nothing in the scenario is random, are from its sections.
+        warmup: how many requests to leave out of every run; ``"auto"``: as `mser5` says of their response times,
+            averaged over all runs by arrival. If not given "auto" where the workload is stationary, otherwise 0.
+        precision: how narrow intervals shall be, and of what.
+        workers: processes. Results do not depend on it. They are spawned: a script that asks for several needs its
+            ``if __name__ == "__main__"``.
+        base: the folder that a trace's relative path starts from.
+
+    Raises:
+        ConfigError, ProfileError, WorkloadError, InvariantError: as `simqueue.simulate` has them.
+    """
+    count = _count(spec, replications, precision)
+    task = _Task(spec, server, base, seed, _warmup(spec, warmup))
+    most = precision.max_replications if precision else count
+    worth = (spec.requests or _WORTH_PROCESSES) * (most - 1) >= _WORTH_PROCESSES
+    try:
+        with pool(min(workers, most - 1) if worth else 1) as processes:
+            found = _first(processes, task, count, precision)
+            while not found.precise and 1 < found.replications < most:
+                found = _more(processes, task, found, min(2 * found.replications, most))
+            return found
+    except BrokenProcessPool:
+        raise ConfigError(
+            "run: a process was ended before its replication was over, most likely for want of memory: ask for fewer "
+            "requests"
+        ) from None
+
+
+def seed_of(seed: int, replication: int) -> int:
+    """The seed of a replication: the scenario's own for number 0."""
+    if not replication:
+        return seed
+    child = np.random.SeedSequence(seed, spawn_key=(_REPLICATION, replication))
+    return int(child.generate_state(1, np.uint64)[0]) >> 1
+
+
+def is_stationary(spec: WorkloadSpec) -> bool:
+    """Whether requests come by one law from the beginning to the end, so that there is a steady state to wait for."""
+    for part in spec.parts:
+        arrivals = part.arrivals.of if isinstance(part.arrivals, Batches) else part.arrivals
+        lasts = isinstance(arrivals, Users) and (spec.requests or 0) >= _ROUNDS * arrivals.users
+        if not lasts and not isinstance(arrivals, _STATIONARY):
+            return False
+    return True
+
+
+def _warmup(spec: WorkloadSpec, warmup: int | str | None) -> int | None:
+    """None where it is to be found."""
+    if warmup == AUTO or (warmup is None and is_stationary(spec)):
+        return None
+    if isinstance(warmup, str):
+        raise ConfigError(f'run: warmup = {warmup!r} is neither "auto" nor a number of requests')
+    at_least("run", "warmup", warmup or 0, 0)
+    return warmup or 0
+
+
+def _count(spec: WorkloadSpec, replications: int | None, precision: Precision | None) -> int:
+    recorded = isinstance(spec.arrivals, Trace)
+    count = (1 if recorded else REPLICATIONS) if replications is None else replications
+    at_least("run", "replications", count, 1)
+    if precision and count == 1:
+        said = "a recorded trace is run once" if replications is None else "replications = 1"
+        raise ConfigError(f"run: precision = {precision.relative}, but {said}: give replications = 10, or no precision")
+    if precision and precision.max_replications < count:
+        raise ConfigError(
+            f"run: max_replications = {precision.max_replications} is less than the {count} to begin with: raise it"
+        )
+    return count
+
+
+def _first(processes: Executor | None, task: _Task, count: int, precision: Precision | None) -> Replicated:
+    """The first so many replications; the very first is run here."""
+    others = _others(processes, task, range(1, count))
+    first = _run(task)
+    results: list[AnyResult | Part] = [first, *others()]
+    series = averaged([one.response_s if isinstance(one, Part) else response_of(one) for one in results])
+    cut = mser5(series) if task.warmup is None else Warmup(task.warmup, found=True)
+    first = first.cut(cut.requests)
+    parts = [Part.of(first), *(one if isinstance(one, Part) else Part.of(one.cut(cut.requests)) for one in results[1:])]
+    found = Replicated(first, parts, count, cut, series, precision)
+    if count == 1 or np.array_equal(parts[0].response_s, parts[1].response_s, equal_nan=True):
+        return _one_run(found, count)
+    return found
+
+
+def _one_run(found: Replicated, asked: int) -> Replicated:
+    note = None if asked == 1 else "nothing here is random: all replications are one run, intervals are of its sections"
+    return replace(found, parts=sectioned(found.first), replications=1, note=note)
+
+
+def _more(processes: Executor | None, task: _Task, found: Replicated, count: int) -> Replicated:
+    """Further replications with the same warm-up."""
+    settled = task._replace(warmup=found.warmup.requests)
+    others = _others(processes, settled, range(found.replications, count))()
+    parts = [*found.parts, *(one for one in others if isinstance(one, Part))]
+    return replace(found, parts=parts, replications=count, averaged_s=averaged([part.response_s for part in parts]))
+
+
+def _others(processes: Executor | None, task: _Task, numbers: Iterable[int]) -> Callable[[], list[AnyResult | Part]]:
+    """Replications of these numbers, under way where there are processes; calling what comes waits for them."""
+    tasks = [task._replace(seed=seed_of(task.seed, number)) for number in numbers]
+    if processes is None:
+        return lambda: [_replication(each) for each in tasks]
+    futures = submit(processes, _replication, tasks)
+    return lambda: [future.result() for future in futures]
+
+
+def _replication(task: _Task) -> AnyResult | Part:
+    """What goes back to the first process: the whole run only where the warm-up is still to be found. What is to be
+    said of a trace the first run has said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TraceWarning)
+        result = without_capacity(_run(task))
+    return result if task.warmup is None else Part.of(result)
+
+
+def _run(task: _Task) -> AnyResult:
+    workload = make_workload(task.spec, task.seed, task.base)
+    return run(task.server, workload, seed=task.seed, warmup=task.warmup or 0)
