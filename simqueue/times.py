@@ -190,9 +190,12 @@ class Times:
         }
 
     def _goodput(self, span_s: float) -> dict[str, float]:
-        """Of requests that meet every limit of their own, where the workload has any."""
-        met = self._met
-        return {} if met is None else {"goodput_rps": int(met[self.counted].sum()) / span_s}
+        """Of requests that meet every limit of their own, where the workload has any: how many in a second, and which
+        share of all that came."""
+        if self._met is None:
+            return {}
+        met = int(self._met[self.counted].sum())
+        return {"goodput_rps": met / span_s, "slo_attainment": met / len(self.arrival[self.came])}
 
     @cached_property
     def _met(self) -> NDArray[np.bool_] | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simqueue.analysis.replicated import Part, Precision, Replicated, response_of, sectioned
-from simqueue.analysis.server import AnyResult, Server, run, without_capacity
+from simqueue.analysis.server import AnyResult, Server, at_rate, run, with_capacity, without_capacity
 from simqueue.analysis.warmup import Warmup, averaged, mser5
 from simqueue.checks import at_least
 from simqueue.errors import ConfigError
@@ -44,13 +44,15 @@ _ROUNDS = 20
 
 
 class _Task(NamedTuple):
-    """One replication; ``warmup`` is None where all of them have yet to tell."""
+    """One replication; ``warmup`` is None where all of them have yet to tell. See `replicate` for the rest."""
 
     spec: WorkloadSpec
     server: Server
     base: Path | None
     seed: int
     warmup: int | None
+    rate: float | None = None
+    saturation_rps: float | None = None
 
 
 def replicate(
@@ -63,6 +65,8 @@ def replicate(
     precision: Precision | None = None,
     workers: int = 1,
     base: Path | None = None,
+    rate: float | None = None,
+    saturation_rps: float | None = None,
 ) -> Replicated:
     """Run a scenario several times, each with draws of its own.
 
@@ -86,12 +90,14 @@ def replicate(
         workers: processes. Results do not depend on it. They are spawned: a script that asks for several needs its
             ``if __name__ == "__main__"``.
         base: the folder that a trace's relative path starts from.
+        rate: brings every run's workload to so many requests per second (`simqueue.Workload.at_rate`).
+        saturation_rps: the saturation throughput, where that is known; else it is looked for once.
 
     Raises:
         ConfigError, ProfileError, WorkloadError, InvariantError: as `simqueue.simulate` has them.
     """
     count = _count(spec, replications, precision)
-    task = _Task(spec, server, base, seed, _warmup(spec, warmup))
+    task = _Task(spec, server, base, seed, _warmup(spec, warmup), rate, saturation_rps)
     most = precision.max_replications if precision else count
     worth = (spec.requests or _WORTH_PROCESSES) * (most - 1) >= _WORTH_PROCESSES
     try:
@@ -153,6 +159,8 @@ def _first(processes: Executor | None, task: _Task, count: int, precision: Preci
     """The first so many replications; the very first is run here."""
     others = _others(processes, task, range(1, count))
     first = _run(task)
+    if task.saturation_rps is not None:
+        first = with_capacity(first, task.saturation_rps)
     results: list[AnyResult | Part] = [first, *others()]
     series = averaged([one.response_s if isinstance(one, Part) else response_of(one) for one in results])
     cut = mser5(series) if task.warmup is None else Warmup(task.warmup, found=True)
@@ -197,4 +205,6 @@ def _replication(task: _Task) -> AnyResult | Part:
 
 def _run(task: _Task) -> AnyResult:
     workload = make_workload(task.spec, task.seed, task.base)
+    if task.rate is not None:
+        workload = at_rate(task.server, workload, task.rate)
     return run(task.server, workload, seed=task.seed, warmup=task.warmup or 0)

@@ -13,7 +13,7 @@ from simqueue.cluster.disaggregation import Disaggregation
 from simqueue.cluster.result import ClusterResult
 from simqueue.cluster.simulate import simulate_cluster
 from simqueue.result import Result
-from simqueue.sim.simulate import simulate
+from simqueue.sim.simulate import fitted, simulate
 from simqueue.system import System
 from simqueue.workload import Workload
 
@@ -40,6 +40,18 @@ def without_capacity(result: AnyResult) -> AnyResult:
         return _cluster(result)
     decode = result.decode and _cluster(result.decode)
     return replace(result, prefill=_cluster(result.prefill), decode=decode, saturation=partial(dict, prefill=math.inf))
+
+
+def with_capacity(result: AnyResult, saturation_rps: float) -> AnyResult:
+    """The same run, whose saturation throughput is known; of two pools there are two, which they find themselves."""
+    if isinstance(result, DisaggregatedResult):
+        return result
+    return replace(result, saturation_rps=partial(float, saturation_rps))
+
+
+def at_rate(server: Server, workload: Workload, rate: float) -> Workload:
+    """The workload at another mean rate: of those that fit the model's context, for what is left out is no load."""
+    return (fitted(workload, server) if isinstance(server, System) else workload).at_rate(rate)
 
 
 def _cluster(result: ClusterResult) -> ClusterResult:

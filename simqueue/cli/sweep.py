@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +35,6 @@ def sweep(
     from simqueue.sweep.folder import refuse_unusable
 
     planned = plan(read_table(file, overrides or ()), file)
-    _notice(planned)
     folder = out or Path("out") / file.stem
     refuse_unusable(folder)
     outcomes: dict[int, Row | Failure] = {}
@@ -47,14 +47,6 @@ def sweep(
         raise typer.Exit(_INTERRUPTED) from None
     _print(planned, rows, files)
     _report(planned, outcomes)
-
-
-def _notice(plan: Plan) -> None:
-    """Of what is asked of runs and is not done here."""
-    asked = [key for key in ("replications", "precision") if plan.table.get("run", {}).get(key) not in (None, 1)]
-    if asked:
-        what = " and ".join(asked)
-        typer.echo(f"notice: {plan.path}: [run] {what}: for `simqueue simulate`; here every cell is run once", err=True)
 
 
 def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> None:
@@ -117,15 +109,23 @@ def _print(plan: Plan, rows: list[Row], files: list[Path]) -> None:
     before = ""
     for row in rows:
         name = row["series"] if plan.x == "rate" else row["label"]
-        numbers = (row[key] for key in ("load", "rate", "response_s_mean", "response_s_p99"))
-        figures = (f"{value:.4g}" for value in numbers)
-        shown.add_row("" if name == before else name, *figures, "unstable" if row["unstable"] else "")
+        rates = (f"{row[key]:.4g}" for key in ("load", "rate"))
+        times = (_with_interval(row, statistic) for statistic in ("mean", "p99"))
+        shown.add_row("" if name == before else name, *rates, *times, "unstable" if row["unstable"] else "")
         before = name
     console = Console()
     if rows:
         console.print(shown, highlight=False)
         names = ", ".join(file.name for file in files)
         console.print(f"wrote {files[0].parent}: {names}", highlight=False, soft_wrap=True)
+
+
+def _with_interval(row: Row, statistic: str) -> str:
+    """In brackets where the runs are too short for it."""
+    value, half_width = row[f"response_s_{statistic}"], row.get(f"response_s_{statistic}_half_width")
+    known = half_width is not None and math.isfinite(half_width)
+    told = f"{value:.4g} ± {half_width:.2g}" if known else f"{value:.4g}"
+    return f"({told})" if f"response_s.{statistic}" in row["too_short"].split() else told
 
 
 def _report(plan: Plan, outcomes: dict[int, Row | Failure]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simqueue.cli.simulate import readable
+from simqueue.cli.table import readable
 from simqueue.folders import refuse_unusable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simqueue.workload.fit import Candidate, Fit
 
 _File = Annotated[
-    Path, typer.Argument(help="CSV of a trace, Azure, BurstGPT or Mooncake, plain or .gz; or a folder of ServeGen.")
+    Path, typer.Argument(help="A trace, plain or .gz; a folder of ServeGen; or results of a load generator.")
 ]
 _Requests = Annotated[int | None, typer.Option(min=1, help="Look at the first so many.")]
 _Begin = Annotated[float, typer.Option(help="Leave out what comes in the first so many seconds.")]

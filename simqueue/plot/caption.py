@@ -62,8 +62,8 @@ def _workload(plan: Plan) -> str:
     else:
         parts.append(f"arrivals {_told(plan, 'workload.arrivals', workload['arrivals'])}")
     if "requests" in workload and not _swept(plan, "workload.requests"):
-        parts.append(f"{workload['requests']:,} requests a cell")
-    if run.get("warmup"):
+        parts.append(f"{workload['requests']:,} requests a run")
+    if isinstance(run.get("warmup"), int) and run["warmup"]:
         parts.append(f"the first {run['warmup']:,} left out")
     return ", ".join([*parts, f"seed {run.get('seed', 0)}"])
 

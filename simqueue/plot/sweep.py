@@ -31,6 +31,7 @@ _AXES = {
 _TOKENS = {"TTFT (time to first token)": "ttft_s", "TPOT (time per output token)": "tpot_s"}
 _PARTS = {"queueing": style.COLOURS[4], "service": style.COLOURS[0]}
 _SECOND: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2, "markersize": 3.5, "markerfacecolor": "white"}
+_PALE = 0.18
 _LIMIT: dict[str, Any] = {"linestyle": ":", "linewidth": 1.3, "zorder": 1}
 _STATISTICS = {"mean_per_step": "mean over steps", "mean_per_request": "mean as a request sees it"}
 # Rates, and swept numbers, that span more than this are shown on a log axis.
@@ -57,7 +58,7 @@ class Line:
 
     def column(self, name: str) -> NDArray[np.float64]:
         """One figure of every row, NaN where it does not exist."""
-        return np.array([np.nan if row[name] is None else row[name] for row in self.rows], np.float64)
+        return np.array([np.nan if row.get(name) is None else row[name] for row in self.rows], np.float64)
 
 
 def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
@@ -92,10 +93,12 @@ def _lines(rows: Sequence[Row], x: str) -> Iterator[Line]:
 
 
 def _note(rows: Sequence[Row]) -> str:
-    unstable = sum(row["unstable"] for row in rows)
+    unstable, runs = sum(row["unstable"] for row in rows), {row["replications"] for row in rows}
+    how = f"{runs.pop()} runs a cell; bands" if len(runs) == 1 and runs != {1} else "Bands"
+    told = f"{how} are 95 % intervals."
     if not unstable:
-        return ""
-    return f"{unstable} of {len(rows)} cells are unstable: they have no steady state and are not drawn."
+        return told
+    return f"{told}\n{unstable} of {len(rows)} cells are unstable: they have no steady state and are not drawn."
 
 
 def _response(lines: Sequence[Line], x: str) -> Drawn:
@@ -175,11 +178,12 @@ def _draw(axes: Axes, lines: Sequence[Line], against: str, metric: str, pair: tu
     for line in lines:
         look: dict[str, Any] = {"color": line.colour, "marker": style.marker(line.number)}
         at = line.column(against)
-        axes.plot(at, line.column(f"{metric}_{pair[0]}"), **look)
-        axes.plot(at, line.column(f"{metric}_{pair[1]}"), **look, **_SECOND)
+        for statistic, further in zip(pair, ({}, _SECOND), strict=True):
+            axes.plot(at, line.column(f"{metric}_{statistic}"), **look, **further)
     if not any(line.rows for line in lines):
         axes.text(0.5, 0.5, "no cell has a steady state", ha="center", color=style.GREY, transform=axes.transAxes)
     style.log_axis(axes.yaxis)
+    _bands(axes, lines, against, [f"{metric}_{statistic}" for statistic in pair])
     axes.set_xlabel(_AXES.get(against, against))
     if against == LOAD:
         axes.set_xlim(0, 1.03)
@@ -187,6 +191,19 @@ def _draw(axes: Axes, lines: Sequence[Line], against: str, metric: str, pair: tu
     if against == RATE:
         _rate_axis(axes, lines)
     _widen(axes, lines, against)
+
+
+def _bands(axes: Axes, lines: Sequence[Line], against: str, names: Sequence[str]) -> None:
+    """The 95 % intervals of figures where they are known, from ``value / (1 + h)`` to ``value (1 + h)``, as far as the
+    axes go."""
+    limits = axes.get_ylim()
+    for line in lines:
+        for name in names if line.rows else ():
+            value, half_width = line.column(name), line.column(f"{name}_half_width")
+            share = 1 + np.where(np.isfinite(half_width), half_width / value, 0.0)
+            bounds = line.column(against), value / share, value * share
+            axes.fill_between(*bounds, color=line.colour, alpha=_PALE, linewidth=0)
+    axes.set_ylim(limits)
 
 
 def _widen(axes: Axes, lines: Sequence[Line], against: str) -> None:

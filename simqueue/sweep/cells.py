@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simqueue.config import Scenario, named, scenario_from
+from simqueue.config import Scenario, scenario_from
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.sweep import labels
 from simqueue.tables import shown, unknown
@@ -160,8 +160,6 @@ def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str
         if RATE in chosen:
             _refuse_users(own["workload"]["arrivals"].get("kind"), RATE, path)
         scenario = scenario_from(own, path)
-        with named(path):
-            _ = scenario.run.fixed_warmup
         if scenario.cluster is not None:
             raise ConfigError(f"{path}: [cluster] is for `simqueue simulate` and Python: leave it out of a sweep")
         if load is not None:

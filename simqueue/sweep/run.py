@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+from simqueue.analysis.replications import replicate
 from simqueue.config import Scenario, named
 from simqueue.errors import SimqueueError
 from simqueue.metrics import PERCENTILES
 from simqueue.pool import pool, submit
-from simqueue.result import Result
-from simqueue.sim.simulate import fitted, saturation_rps, simulate
+from simqueue.sim.simulate import fitted, saturation_rps
 from simqueue.sweep.cells import Cell, Plan
 from simqueue.workload import Workload, make_workload
 
@@ -34,7 +35,8 @@ def run(plan: Plan, workers: int = 1) -> Generator[tuple[int, Row | Failure], No
     The saturation throughput of every distinct system comes first, computed once by a run in which every request waits
     from the start (`saturation_rps`), with the very lengths that its cells have. Under ``load`` a cell then meets the
     workload as made at the scenario's own rate, brought to ``load`` times that throughput, so that all policies and
-    loads meet the same customers. A cell at a load above 1 confirms it: what it gets through is the saturation.
+    loads meet the same customers, replication by replication (`simqueue.replicate`). A cell at a load above 1 confirms
+    it: what it gets through is the saturation.
 
     A cell that fails does not stop the others. Closing the iterator, or an interrupt, ends the processes. With several
     workers they are spawned: a script that asks for them needs its ``if __name__ == "__main__"``.
@@ -68,22 +70,49 @@ def _row(task: tuple[Cell, float | Failure]) -> Row | Failure:
     cell, saturation = task
     if isinstance(saturation, Failure):
         return Failure(f"its saturation throughput: {saturation.reason}")
-    scenario, workload = cell.scenario, _workload(cell.scenario)
-    if cell.load is not None:
-        workload = workload.at_rate(cell.load * saturation)
-    result = simulate(workload, scenario.system, seed=scenario.run.seed, warmup=scenario.run.fixed_warmup)
-    return _figures(cell, replace(result, saturation_rps=lambda: saturation))
+    scenario, how = cell.scenario, cell.scenario.run
+    found = replicate(
+        scenario.workload,
+        scenario.system,
+        seed=how.seed,
+        replications=how.replications,
+        warmup=how.warmup,
+        precision=how.asked_precision,
+        base=scenario.path.parent,
+        rate=None if cell.load is None else cell.load * saturation,
+        saturation_rps=saturation,
+    )
+    return _figures(cell, found.summary())
 
 
-def _figures(cell: Cell, result: Result) -> Row:
-    """One row of the table: a summary with its tables laid flat."""
-    summary = result.summary()
+def _figures(cell: Cell, summary: dict[str, Any]) -> Row:
+    """One row of the table: a summary with its tables laid flat, and behind it the half-widths of the intervals."""
+    half_width, short = summary.pop("half_width"), summary.pop("too_short")
     rate, saturation = summary.pop("offered_rps"), summary.pop("saturation_rps")
     load = rate / saturation if cell.load is None else cell.load
     row = {"label": cell.label, "series": cell.series, **cell.values}
     row |= {"load": load, "rate": rate, "saturation_rps": saturation}
-    clients = {f"{told['client']}.{key}": value for told in summary.pop("by_client", ()) for key, value in told.items()}
-    return row | _flat(summary) | _flat({key: value for key, value in clients.items() if not key.endswith(".client")})
+    return {
+        **row,
+        **_flat(_with_clients(summary)),
+        **{f"{name}_half_width": _known(value) for name, value in _flat(_with_clients(half_width)).items()},
+        "too_short": " ".join(one["figure"] for one in short),
+    }
+
+
+def _known(half_width: float) -> float | None:
+    return None if math.isnan(half_width) else half_width
+
+
+def _with_clients(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of classes of clients as tables named after them."""
+    named = {
+        f"{told['client']}.{key}": value
+        for told in summary.get("by_client", ())
+        for key, value in told.items()
+        if key != "client"
+    }
+    return {key: value for key, value in summary.items() if key not in ("by_client", "level", "note")} | named
 
 
 def _flat(figures: Mapping[str, Any]) -> Row:

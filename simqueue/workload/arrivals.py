@@ -20,7 +20,7 @@ from simqueue.workload.users import Users
 from simqueue.workload.varying import Sinusoidal, Varying
 
 Overlong = Literal["error", "drop", "clip"]
-Format = Literal["auto", "csv", "azure", "burstgpt", "mooncake", "servegen"]
+Format = Literal["auto", "csv", "azure", "burstgpt", "mooncake", "servegen", "results"]
 
 
 class _Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
@@ -146,12 +146,12 @@ class Batches(
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="trace"):
     """Recorded arrivals and lengths, from a plain or ``.gz`` file, or from a folder of ServeGen.
 
-    ``format`` is ``"csv"`` (``arrival_s,prompt_tokens,output_tokens[,more]``) or that of a public trace,
-    ``"azure"``, ``"burstgpt"``, ``"mooncake"`` or ``"servegen"``, with the rules of docs/workloads.md; ``"auto"`` tells
-    by the first line, and takes a folder for ServeGen's. What comes in the first ``begin_s`` seconds is left out, and
-    arrivals count from there. ``overlong`` says what becomes of a row longer than the model's context: ``"error"``,
-    ``"drop"`` (left out) or ``"clip"`` (the output kept, the prompt cut). At ``speed`` 2 all gaps are half as long. A
-    relative path starts from the scenario file's folder.
+    ``format`` is ``"csv"`` (``arrival_s,prompt_tokens,output_tokens[,more]``), that of a public trace, ``"azure"``,
+    ``"burstgpt"``, ``"mooncake"`` or ``"servegen"``, with the rules of docs/workloads.md, or ``"results"``: what a load
+    generator sent (docs/compare.md). ``"auto"`` tells by the first line, and takes a folder for ServeGen's. What comes
+    in the first ``begin_s`` seconds is left out, and arrivals count from there. ``overlong`` says what becomes of a row
+    longer than the model's context: ``"error"``, ``"drop"`` (left out) or ``"clip"`` (the output kept, the prompt cut).
+    At ``speed`` 2 all gaps are half as long. A relative path starts from the scenario file's folder.
     """
 
     path: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +17,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from simqueue.errors import WorkloadError
+from simqueue.measured.read import read_report
 from simqueue.workload.arrivals import Format
 from simqueue.workload.checks import MAX_TOKENS
-from simqueue.workload.columns import Column
-from simqueue.workload.stamped import STAMPS_A_SECOND, Stamped
+from simqueue.workload.columns import REQUIRED, Column, checked
+from simqueue.workload.stamped import STAMPS_A_SECOND, Stamped, TraceWarning
 from simqueue.workload.trace import NUMBER, WHOLE, check_width, explained, opened, read_trace
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 MOONCAKE_BLOCK_TOKENS = 512
 """Tokens of the block that one of ``hash_ids`` stands for. Source: the traces' page, github.com/kvcache-ai/Mooncake."""
 
+# A row of Mooncake's has its stamp within so many characters.
+_ROW = 300
 _MOST_SECONDS = 9 * 10**11
 _ZONE = re.compile(r"(Z|[+-][0-9]{2}:?[0-9]{2})$")
 _TOKEN_RULE = f"give a whole number of tokens from 0 to {MAX_TOKENS}"
@@ -49,13 +53,16 @@ def read_recorded(path: Path, format: Format, rng: Generator) -> dict[str, Colum
     """
     if format == "csv":
         return read_trace(path)
+    if format == "results":
+        return _read_results(path)
     with explained(path):
         return (_read_mooncake(path) if format == "mooncake" else _read_csv(path, format)).columns(path, rng)
 
 
 def detected(path: Path) -> Format:
     """The format of a file by its first line: an object of JSON, or the names of columns. ``"csv"`` where no public
-    format has them, so that the refusal says what a trace needs. A folder is ServeGen's.
+    format has them, so that the refusal says what a trace needs. A folder is ServeGen's; JSON that is no row of
+    Mooncake's is what a load generator measured.
 
     Raises:
         WorkloadError: the file cannot be read.
@@ -65,7 +72,7 @@ def detected(path: Path) -> Format:
     with explained(path), opened(path) as file:
         first = next((line for line in file if line.strip()), "")
     if first.lstrip().startswith("{"):
-        return "mooncake"
+        return "mooncake" if '"timestamp"' in first[:_ROW] else "results"
     names = set(next(csv.reader([first]), []))
     return next((name for name, layout in _LAYOUTS.items() if names.issuperset(layout.names)), "csv")
 
@@ -227,3 +234,21 @@ def _decoded(decoder: msgspec.json.Decoder[_MooncakeRow], path: Path, number: in
             f"{path}, line {number}: {start!r} is no row: {error}; a trace of format 'mooncake' has one "
             '{"timestamp": milliseconds, "input_length": tokens, "output_length": tokens} a line'
         ) from None
+
+
+def _read_results(path: Path) -> dict[str, Column]:
+    """When completed requests were sent, and how long they were."""
+    report = read_report(path)
+    if (seen := report.seen) is None:
+        raise WorkloadError(
+            f"{path}: single requests are not in it, only figures of all: {report.tool.name} writes them where it is "
+            "asked to (docs/compare.md)"
+        )
+    full = (seen.prompt_tokens > 0) & (seen.output_tokens > 0)
+    if lost := report.offered.requests - int(full.sum()):
+        warnings.warn(
+            f"{path}: {lost} of {report.offered.requests} requests failed or have no tokens and are left out",
+            TraceWarning,
+            stacklevel=2,
+        )
+    return checked({name: getattr(seen, name)[full] for name in REQUIRED})

@@ -22,6 +22,7 @@ noise = {{ kind = "lognormal", cv = 0.2 }}
 [run]
 seed = 3
 warmup = 50
+replications = 1
 [sweep]
 """
 POLICIES = """

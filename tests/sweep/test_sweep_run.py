@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 from scenes import POLICIES, scenario
 
+from simqueue.analysis.replications import replicate
 from simqueue.errors import OutputError, WorkloadError
 from simqueue.sim import saturation_rps, simulate
 from simqueue.sweep import Failure, Plan, plan, run
@@ -47,6 +48,25 @@ def test_a_cell_is_what_simulate_says(swept: tuple[Plan, list[dict[str, Any]]]) 
         for name in ("unstable", "throughput_rps", "utilisation", "requests"):
             assert row[name] == summary[name]
         assert row["batch_size_mean_per_step"] == summary["batch_size"]["mean_per_step"]
+
+
+def test_cells_have_the_intervals_of_replications() -> None:
+    made = plan(scenario(POLICIES + "load = [0.5]\n'run.replications' = [4]\n'workload.requests' = [300]"), PATH)
+    rows = rows_of(made)
+    for cell, row in zip(made.cells, rows, strict=True):
+        found = replicate(
+            cell.scenario.workload, cell.scenario.system, seed=3, replications=4, warmup=50, rate=row["rate"]
+        ).summary()
+        assert (row["requests"], row["replications"]) == (4 * 250, 4)
+        for figure in ("response_s", "ttft_s"):
+            for name in ("mean", "p50", "p99"):
+                assert row[f"{figure}_{name}"] == found[figure][name]
+                half_width = row[f"{figure}_{name}_half_width"]
+                assert half_width == found["half_width"][figure][name] > 0
+        assert row["throughput_rps_half_width"] == found["half_width"]["throughput_rps"]
+        assert row["too_short"].split() == [one["figure"] for one in found["too_short"]]
+        assert row["too_short"]
+    assert rows_of(made, workers=2) == rows
 
 
 def test_load_of_1_or_more_is_unstable(swept: tuple[Plan, list[dict[str, Any]]]) -> None:
@@ -118,7 +138,7 @@ def test_the_files_hold_the_table_and_where_it_comes_from(
     files = write(table(made, rows), tmp_path)
     assert [file.name for file in files] == ["sweep.parquet", "sweep.csv"]
     stored = parquet.read_table(files[0])
-    assert stored.to_pylist() == rows
+    assert stored.to_pylist() == [{**dict.fromkeys(stored.column_names), **row} for row in rows]
     about = json.loads(stored.schema.metadata[b"simqueue.sweep"])
     assert about["scenario"]["sweep"]["load"] == [0.3, 0.8, 4.0]
     with files[1].open() as file:

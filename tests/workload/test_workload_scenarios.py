@@ -199,7 +199,7 @@ def test_a_load_may_be_swept_over_classes_and_sessions() -> None:
 def test_a_figure_tells_the_classes_and_no_rate_that_its_axis_shows() -> None:
     lengths = {"prompt_tokens": {"kind": "fixed", "value": 3}, "output_tokens": {"kind": "fixed", "value": 2}}
     classes = [{"name": name, "arrivals": {"kind": "poisson", "rate": 1.0}, **lengths} for name in ("chat", "code")]
-    assert "\nclasses chat, code, 50 requests a cell" in of_sweep(planned(classes=classes))
+    assert "\nclasses chat, code, 50 requests a run" in of_sweep(planned(classes=classes))
     batches = {"kind": "batches", "of": {"kind": "poisson", "rate": 1.0}, "size": 4}
     assert "arrivals batches (of poisson, size 4), 50" in of_sweep(planned(arrivals=batches))
 
