@@ -21,6 +21,8 @@ _VERBS = {
     "simulate": "Simulate a scenario and print its latencies.",
     "live": "Run a scenario on a real model, and print the same table.",
     "sweep": "Simulate all of a [sweep] table; write a table and figures.",
+    "compare": "Set a prediction beside what a load generator measured.",
+    "capacity": "Find the highest rate, or the fewest replicas, that keep limits.",
     "validate": "Run scenarios live and compare them with their simulations.",
     "trace": "Describe a recorded workload; fit an arrival process.",
     "policies": "List the batching policies and their knobs.",

@@ -1,0 +1,166 @@
+"""The highest rate against the exact roots of M/M/1 and M/D/1, and where limits hold nowhere, everywhere or apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from scipy.optimize import brentq
+
+from simqueue import Affine, Continuous, ExponentialNoise, NoBatching, NoNoise, System, WorkloadSpec
+from simqueue.capacity import trial
+from simqueue.capacity.rate import Highest, highest_rate
+from simqueue.capacity.slo import limits_of
+from simqueue.capacity.trial import Case, Trials
+from simqueue.errors import ConfigError
+from simqueue.pool import pool
+from simqueue.theory import MD1, MM1
+from simqueue.workload import Fixed, Gamma, Geometric, Poisson, Trace
+
+ONE = Fixed(value=1)
+SPEC = WorkloadSpec(requests=100, arrivals=Poisson(rate=0.3), prompt_tokens=ONE, output_tokens=ONE)
+MD = System(policy=NoBatching(), cost=Affine(base_s=1.0), noise=NoNoise())
+MM = System(policy=NoBatching(), cost=Affine(base_s=1.0), noise=ExponentialNoise())
+
+
+@pytest.fixture(autouse=True)
+def short_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_FIRST_REQUESTS", 150)
+    monkeypatch.setattr(trial, "_SATURATING", 1000)
+
+
+def ask(*slo: str, precision: float = 0.1, most: int = 10**6, seed: int = 1, **case: object) -> tuple[Highest, Trials]:
+    what = Case(**{"spec": SPEC, "server": MD, "base": None, "seed": seed, **case})  # type: ignore[arg-type]
+    limits = limits_of(slo, what.spec)
+    trials = Trials(limits, None, most)
+    return highest_rate(what, limits, trials, precision), trials
+
+
+@pytest.mark.statistical
+def test_intervals_of_the_root_cover_the_exact_one() -> None:
+    questions: list[tuple[System, str, Callable[[float], float]]] = [
+        (MM, "response_s.mean <= 2.5", lambda rate: MM1(rate, 1.0).mean_response_s - 2.5),
+        (MD, "response_s.p95 <= 3.0", lambda rate: MD1(rate, 1.0).response_quantile_s(0.95) - 3.0),
+    ]
+    covered = below = 0
+    for system, slo, excess in questions:
+        exact = brentq(excess, 0.01, 0.99)
+        for seed in range(5):
+            found, _ = ask(slo, server=system, seed=seed, precision=0.2)
+            assert found.why is None
+            assert found.rate is not None
+            assert found.root_rps is not None
+            assert found.half_width_rps is not None
+            assert found.half_width_rps <= 0.2 * found.root_rps
+            covered += abs(found.root_rps - exact) <= found.half_width_rps
+            below += found.rate <= exact
+    assert covered >= 9
+    assert below >= 9
+
+
+def test_the_answer_is_where_the_interval_ends_at_the_limit() -> None:
+    found, _ = ask("queueing_s.mean <= 0.5", precision=0.1)
+    assert found.root_rps == pytest.approx(0.5, rel=0.1)
+    assert found.rate == pytest.approx(found.root_rps - found.half_width_rps)
+    figure = found.trial.figures["queueing_s.mean"]
+    # Linear between the trial and the answer, on a stretch of a few percent.
+    slope = (0.5 / 0.5) / 0.5
+    assert figure.value + figure.half_width + slope * (found.rate - found.trial.rate) == pytest.approx(0.5, rel=0.05)
+
+
+def test_runs_get_longer_and_all_trials_are_told() -> None:
+    told: list[int] = []
+    limits = limits_of(["response_s.mean <= 2"], SPEC)
+    trials = Trials(limits, None, 10**6, lambda trial, spent: told.append(spent))
+    highest_rate(Case(SPEC, MD, None, 1), limits, trials, 0.3)
+    assert all(a <= b for a, b in pairwise([one.requests for one in trials.done]))
+    assert told[-1] == trials.spent == sum(one.requests for one in trials.done)
+
+
+def test_what_does_not_bind_leaves_it_to_saturation() -> None:
+    found, trials = ask("service_s.mean <= 10")
+    assert found.rate == pytest.approx(0.9 * found.saturation_rps)
+    assert found.binds is None
+    assert found.why is None
+    assert trials.spent < 50_000
+
+
+def test_of_several_limits_the_first_that_is_reached_binds() -> None:
+    found, _ = ask("service_s.mean <= 10", "response_s.mean <= 2", "queueing_s.mean <= 50", precision=0.2)
+    assert str(found.binds) == "response_s.mean <= 2"
+    assert found.rate == pytest.approx(2 / 3, rel=0.2)
+
+
+def test_where_limits_hold_nowhere_the_nearest_is_told() -> None:
+    found, _ = ask("response_s.mean <= 0.9")
+    assert found.rate is None
+    assert found.why is None
+    assert found.trial.rate == pytest.approx(0.01 * found.saturation_rps)
+    assert found.trial.figures["response_s.mean"].value >= 1.0
+
+
+def test_a_figure_that_shall_be_large_forbids_where_others_forbid_more() -> None:
+    found, _ = ask("throughput_rps >= 0.7", "response_s.mean <= 1.5", precision=0.2)
+    assert found.rate is None
+
+
+def test_a_window_between_the_rates_that_are_scanned_is_found() -> None:
+    found, _ = ask("throughput_rps >= 0.4", "response_s.mean <= 1.5", precision=0.1)
+    assert found.rate == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_cap_is_told() -> None:
+    found, trials = ask("response_s.p99 <= 20", precision=0.01, most=30_000)
+    assert trials.spent <= 30_000
+    assert found.why is not None
+    assert "--max-requests" in found.why
+    assert found.rate is None or found.rate < 0.97
+
+
+def test_the_same_whatever_the_workers() -> None:
+    limits = limits_of(["response_s.mean <= 2"], SPEC)
+    case, found = Case(SPEC, MM, None, 3), []
+    with pool(2) as processes:
+        for executor in (None, processes):
+            trials = Trials(limits, executor, 8_000)
+            found.append((highest_rate(case, limits, trials, 0.2), trials.done))
+    assert found[0] == found[1]
+
+
+def test_bursty_arrivals_leave_less() -> None:
+    bursty = WorkloadSpec(requests=100, arrivals=Gamma(rate=0.1, cv=2.0), prompt_tokens=ONE, output_tokens=ONE)
+    found, _ = ask("response_s.mean <= 3", spec=bursty, precision=0.2)
+    # Below what is the root for Poisson arrivals.
+    assert found.rate is not None
+    assert found.rate < 0.7 < brentq(lambda rate: MD1(rate, 1.0).mean_response_s - 3, 0.01, 0.99)
+
+
+def test_a_recording_is_replayed_faster_and_as_long_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    rows = "".join(f"{i},1,1\n" for i in range(400))
+    path.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
+    half = System(policy=NoBatching(), cost=Affine(base_s=0.5))
+    found, trials = ask("response_s.mean <= 0.6", spec=WorkloadSpec(arrivals=Trace(path=str(path))), server=half)
+    # Even gaps: nobody waits up to saturation.
+    assert found.rate == pytest.approx(0.9 * 2.0, rel=0.01)
+    assert {one.requests for one in trials.done} == {400}
+
+
+def test_figures_that_runs_do_not_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no goodput_rps: requests are promised nothing"):
+        ask("goodput_rps >= 0.2")
+    with pytest.raises(ConfigError, match=r"no tpot_s\.mean"):
+        ask("tpot_s.mean <= 0.2")
+
+
+def test_promises_are_shares_of_all_requests() -> None:
+    promised = WorkloadSpec(
+        requests=100, arrivals=Poisson(rate=0.1), prompt_tokens=ONE, output_tokens=Geometric(mean=3), ttft_slo_s=4.0
+    )
+    system = System(policy=Continuous(max_seqs=2), cost=Affine(base_s=1.0))
+    found, trials = ask("slo_attainment >= 0.9", spec=promised, server=system, precision=0.2)
+    assert found.rate is not None
+    assert 0 < found.rate < found.saturation_rps
+    assert all(0 <= one.figures["slo_attainment"].value <= 1 for one in trials.done)
