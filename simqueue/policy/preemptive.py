@@ -31,9 +31,7 @@ def reserve(preemption: Keeps) -> Reserve:
     return "max_cached" if preemption == "keep" else "computed"
 
 
-def seat(
-    view: PagedView, line: Iterable[int], rank: Callable[[int], Entry], seats: int, preemption: Keeps
-) -> Seating:
+def seat(view: PagedView, line: Iterable[int], rank: Callable[[int], Entry], seats: int, preemption: Keeps) -> Seating:
     """The first ``seats`` of ``line``, which is everybody by ``rank``, for whom there is memory. Behind a prompt for
     which there is none no other one starts, but who has a cache goes on."""
     swaps, running = preemption == "swap", view.seats

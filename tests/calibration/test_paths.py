@@ -13,8 +13,8 @@ from simqueue.lag import pairs
 
 def test_paths_of_a_simulated_server() -> None:
     paths, true = found(recorded(60.0)).paths, TRUE.paths
-    # A miss costs a step of a millisecond or two: with 4,400 requests known to about 17 us (10 seeds), and on average 26
-    # us short, since who misses more than one step is left out.
+    # A miss costs a step of a millisecond or two: with 4,400 requests known to about 17 us (10 seeds), and on average
+    # 26 us short, since who misses more than one step is left out.
     assert paths.request_path_s == pytest.approx(true.request_path_s - 26e-6, abs=6e-5)
     # Of some 100 starts, 40 timers and 100 batches, each as uncertain as a step, 3 % of 2 ms or, of many rows, more.
     for _, wake_s in pairs(paths.wake_s):

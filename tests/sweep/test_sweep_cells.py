@@ -136,7 +136,7 @@ def test_no_two_labels_are_the_same(values: list[object]) -> None:
         ("'workload.arrivals.rate' = [0.0]", "rate = 0.0"),
         ("load = [0.5]\n'workload.arrivals.rate' = [1.0]", 'both load and "workload.arrivals.rate"'),
         ("'run.warmup' = [600]", "leaves none of 600 requests"),
-        ("'run.warmup' = ['often']", 'warmup = \'often\' is neither "auto" nor a number of requests'),
+        ("'run.warmup' = ['often']", "warmup = 'often' is neither \"auto\" nor a number of requests"),
     ],
 )
 def test_bad_tables_are_refused(sweep: str, said: str) -> None:
