@@ -25,6 +25,7 @@ from calibration.measure import measure, unknown
 from simqueue.live.device.eager import EagerExecutor
 from simqueue.live.device.graph import GraphExecutor
 from simqueue.live.device.load import load
+from simqueue.workload import Geometric
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def plan(tmp_path):
 
 @pytest.mark.parametrize("runner", ["eager", "graph"])
 def test_a_calibration_ends_in_time_with_a_profile_that_loads(plan, runner):
-    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.5)
+    # Answers long enough for 200 steps to be served also on a busy machine.
+    lengths = Geometric(4.0, max=24), Geometric(12.0, max=32)
+    plan = replace(plan, runner=runner, max_context=64, max_rows=3, minutes=0.75, lengths=lengths)
     profile = run.calibrate(plan)
     assert profile == load_profile(plan.out / "t.json")
     header, samples = read(plan.out / "t.csv")
