@@ -189,6 +189,10 @@ def _settle(figure: Figure) -> None:
     with look():
         engine.execute(figure)
     figure.set_layout_engine("none")
+    for axes in figure.axes:
+        # The solver's last digits depend on where things lie in memory, and the names of an SVG's clips on those.
+        left, bottom, width, height = np.round(axes.get_position().bounds, 12)
+        axes.set_position((left, bottom, width, height))
 
 
 def _write(figure: Figure, path: Path) -> Path:
