@@ -18,6 +18,7 @@ from simqueue.capacity.values import Holding
 from simqueue.plot import style
 
 _HEIGHT_IN = 3.4
+_SHORT = ("ttft", "tpot", "itl")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 # Colour and form, so that neither is needed to tell them apart.
 _LOOKS = {
@@ -64,10 +65,19 @@ def _draw(axes: Axes, limit: Limit, trials: Sequence[Trial]) -> None:
         axes.errorbar([place], [one.value / size], ends, color=colour, marker=marker, markersize=5, elinewidth=1.1)
     axes.axhline(limit.bound / size, **_LIMIT)
     axes.set_ylim(low / 1.4, high * 1.4)
-    axes.set_ylabel(limit.figure.replace("_s.", " ") + (f" ({unit})" if unit else ""))
+    axes.set_ylabel(_named(limit.figure) + (f" ({unit})" if unit else ""))
     if high > 2 * low:
         style.log_axis(axes.yaxis)
         axes.set_ylim(low / 1.4, high * 1.4)
+
+
+def _named(figure: str) -> str:
+    """``tpot_s.mean`` is TPOT mean, ``response_s.p99`` response time p99."""
+    time, dot, statistic = figure.rpartition("_s.")
+    if not dot:
+        return figure
+    *whose, name = time.split(".")
+    return " ".join([*whose, name.upper() if name in _SHORT else f"{name} time", statistic])
 
 
 def _unit(limit: Limit) -> tuple[float, str]:

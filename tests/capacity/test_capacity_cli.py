@@ -65,7 +65,8 @@ def test_the_highest_rate(
     assert err.count("so far)") == len(told["trials"])
     with Image.open(folder / "capacity.png") as image:
         assert min(image.size) > 500
-    assert b"saturation: 1/s" in (folder / "capacity.svg").read_bytes()
+    drawn = (folder / "capacity.svg").read_bytes()
+    assert all(text in drawn for text in (b"saturation: 1/s", b"response time mean (s)", b">utilisation<"))
 
 
 def test_json_is_all_that_is_printed(
