@@ -1,9 +1,9 @@
-"""`simqueue compare`: a scenario beside what a load generator measured."""
+"""`simqueue compare`: scenarios among each other, or one beside what a load generator measured."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
@@ -30,30 +30,74 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    file: Annotated[Path, typer.Argument(help="The scenario, a TOML file.")],
-    results: Annotated[
-        Path, typer.Argument(help="Results of vllm bench serve, GuideLLM or AIPerf, or requests as CSV.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Scenarios (.toml), or one with a [sweep]; or one, and results of a load generator."),
     ],
+    by: Annotated[
+        str | None, typer.Option(help="The figure that decides between scenarios; response_s.p99 if left out.")
+    ] = None,
+    indifference: Annotated[
+        float | None, typer.Option(help="Up to which share of it a difference does not matter; 0.01 if left out.")
+    ] = None,
     run: Annotated[
         int | None, typer.Option(help="Which run of the results, where they have several: 1, 2, ...")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help=f"Folder for {_FILE}.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder for {_FILE}, and a figure of scenarios.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON object.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: workload.requests=500. Repeatable.")
     ] = None,
 ) -> None:
-    """Set the prediction of a scenario beside results that you have, figure by figure, each as the tool that measured
-    it defines it."""
+    """Find out which of several scenarios is best, and by how much, where all meet the same customers. Or set the
+    prediction of one beside results that you have (of vllm bench serve, GuideLLM, AIPerf, or requests as CSV), figure
+    by figure, each as the tool that measured it defines it."""
+    from simqueue.folders import refuse_unusable
+
+    beside = len(files) == 2 and not _is_scenario(files[1])
+    _refuse_strange(files, beside, {"--run": run} if not beside else {"--by": by, "--indifference": indifference})
+    if out is not None:
+        refuse_unusable(out)
+    if beside:
+        _beside(files[0], files[1], run, out, as_json, overrides or ())
+        return
+    from simqueue.cli.ranking import between
+
+    told = between(files, by or "response_s.p99", 0.01 if indifference is None else indifference, overrides or ())
+    _print(told.text if as_json else None, told.show)
+    if out is not None:
+        _say_written(_written(out, told.text), *told.drawn(out / "comparison"))
+
+
+def _is_scenario(file: Path) -> bool:
+    return file.suffix.lower() == ".toml"
+
+
+def _refuse_strange(files: Sequence[Path], beside: bool, wrong: dict[str, object]) -> None:
+    """What does not go together."""
+    from simqueue.errors import ConfigError
+
+    strange = [] if beside else [file for file in files if not _is_scenario(file)]
+    if strange:
+        raise ConfigError(
+            f"{strange[0]}: is no scenario by its name (.toml); results stand after one scenario: "
+            "simqueue compare FILE.toml RESULTS"
+        )
+    for option, value in wrong.items():
+        if value is not None:
+            whose = "of several scenarios" if beside else "of results"
+            raise ConfigError(f"{option} {value}: is {whose}, which are not given: leave it out")
+
+
+def _beside(
+    file: Path, results: Path, run: int | None, out: Path | None, as_json: bool, overrides: Sequence[str]
+) -> None:
     from simqueue.comparison import compare as compared
     from simqueue.config import load, named
-    from simqueue.folders import refuse_unusable
     from simqueue.measured.read import read_report
     from simqueue.results import strict_json
 
-    scenario, report = load(file, overrides or ()), read_report(results, run)
-    if out is not None:
-        refuse_unusable(out)
+    scenario, report = load(file, overrides), read_report(results, run)
     with named(file):
         found = compared(
             scenario.workload,
@@ -65,13 +109,22 @@ def compare(
         )
     for difference in found.differences:
         typer.echo(f"warning: another load than what was measured: {difference}", err=True)
-    summary = {"scenario": str(file), "results": str(results), **found.summary()}
-    if as_json:
-        typer.echo(strict_json(summary), nl=False)
-    else:
-        show(found)
+    text = strict_json({"scenario": str(file), "results": str(results), **found.summary()})
+    _print(text if as_json else None, lambda: show(found))
     if out is not None:
-        typer.echo(f"written to {_written(out, strict_json(summary))}", err=True)
+        _say_written(_written(out, text))
+
+
+def _print(text: bytes | None, show: Callable[[], None]) -> None:
+    if text is None:
+        show()
+    else:
+        typer.echo(text, nl=False)
+
+
+def _say_written(*paths: Path) -> None:
+    for path in paths:
+        typer.echo(f"written to {path}", err=True)
 
 
 def show(found: Comparison) -> None:
