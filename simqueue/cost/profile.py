@@ -13,6 +13,7 @@ from simqueue.cost.base import StepCost
 from simqueue.cost.interpolate import by_rows
 from simqueue.cost.linear import LinearCost
 from simqueue.cost.noise import Spread
+from simqueue.cost.scale import Scale, scaled
 from simqueue.cost.spread import ProfileSpread, ServingSpread
 from simqueue.cost.table import TableCost
 from simqueue.errors import ConfigError
@@ -28,10 +29,10 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """What steps cost as measured: ``name`` of a shipped profile, or ``path`` of a profile's JSON.
 
     ``curve = true`` takes the fitted curve in place of the table; ``extrapolate = true`` continues both beyond what
-    was measured.
+    was measured. ``scale`` says how many times as long steps take: see `Scale`.
 
     Raises:
-        ConfigError: neither or both of name and path.
+        ConfigError: neither or both of name and path; the profile has no steps of a kind that is scaled.
         ProfileError: the profile cannot be used.
     """
 
@@ -39,6 +40,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     path: str | None = None
     curve: bool = False
     extrapolate: bool = False
+    scale: Scale = Scale()
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.path is None):
@@ -46,8 +48,9 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     @cached_property
     def profile(self) -> Profile:
-        """The profile itself, read once."""
-        return load_profile(self.name or self.path or "")
+        """The profile itself, read once, and scaled."""
+        read = load_profile(self.name or self.path or "")
+        return read if self.scale == Scale() else scaled(read, self.scale)
 
     def extrapolated(self) -> Measured:
         """The same, continued beyond what was measured."""
@@ -62,11 +65,19 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         return (curve.floor_s, *curve.base_s, curve.per_row_s, *slopes)
 
     def on(self, grid: Grid) -> StepCost:
-        """The same cost in whole ticks."""
-        totals = self.profile.curves.totals
-        if totals is not None:
-            return SumCost(totals, grid)
-        return TableCost(self.profile, grid, curve=self.curve, extrapolate=self.extrapolate)
+        """The same cost in whole ticks; the same object for the same grid, since it keeps what it has worked out."""
+        if grid not in self._on:
+            totals = self.profile.curves.totals
+            self._on[grid] = (
+                TableCost(self.profile, grid, curve=self.curve, extrapolate=self.extrapolate)
+                if totals is None
+                else SumCost(totals, grid)
+            )
+        return self._on[grid]
+
+    @cached_property
+    def _on(self) -> dict[Grid, StepCost]:
+        return {}
 
     def spread(self) -> Spread:
         """The profile's own noise, for `EmpiricalNoise`."""

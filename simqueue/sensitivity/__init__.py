@@ -1,0 +1,1 @@
+"""What moves a figure most, and what the error of a calibration does to it."""
