@@ -35,13 +35,14 @@ _NO_ESTIMATES = frozenset(
         *("prompt_clipped_share", "output_clipped_share", "backlog_growth_rps", "backlog_growth_se_rps"),
     )
 )
+# At load 1, the hardest case, one run in 100 is said to grow all the same (`simqueue.analysis.drift.Drift`).
+_ERRS, _CLOSE = 0.01, 1e-6
 _ROWS = {"by_client": "client", "by_replica": "replica"}
 
 
 def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
     """One summary of several runs: counts are sums, statistics are of all values together (the pooled quantile, in
-    place of the mean of quantiles), ratios those of sums, the largest is that of all. It is ``unstable`` if the first
-    run, which alone knows the saturation throughput, or most of them say so.
+    place of the mean of quantiles), ratios those of sums, the largest is that of all. See `_unstable` for that word.
 
     Args:
         summaries: what each run's `simqueue.Result.summary` says.
@@ -51,7 +52,7 @@ def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]
     def figure(path: Path, values: Sequence[Any]) -> Any:
         there = [value for value in values if value is not None]
         if path == ("unstable",):
-            return bool(there[0] or sum(there) * 2 > len(there))
+            return _unstable(summaries)
         if path[-1] in _SUMS or path[0] == "outcomes":
             return sum(there)
         if not isinstance(there[0], float) or path[0].startswith("saturation") or len(set(there)) == 1:
@@ -66,6 +67,24 @@ def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]
     statistics = {name: _together([one[name] for one in samples if name in one]) for name in names}
     whole: dict[str, Any] = _merged((), summaries, figure, statistics)
     return whole
+
+
+def _unstable(summaries: Sequence[Summary]) -> bool:
+    """At load 1 and above the first run decides, which alone knows the saturation throughput. Below it, runs that say
+    that the number in them grew are counted: are they more than chance would have it, in 99 of 100 cases?"""
+    first, said = summaries[0], [bool(one["unstable"]) for one in summaries]
+    if first["offered_rps"] > (1 - _CLOSE) * first["saturation_rps"]:
+        return said[0]
+    return sum(said) >= _by_chance(len(said))
+
+
+def _by_chance(runs: int) -> int:
+    """So many of them, or more, err in at most 1 of 100 cases: binomial."""
+    count, probability = 0, 1.0
+    while round(probability, 9) > _ERRS:
+        probability -= math.comb(runs, count) * _ERRS**count * (1 - _ERRS) ** (runs - count)
+        count += 1
+    return count
 
 
 def _together(samples: Sequence[Sample]) -> metrics.Stats | None:

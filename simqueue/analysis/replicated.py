@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.analysis.figures import Summary, at, in_place, pooled
+from simqueue.analysis.figures import Summary, at, estimates, in_place, pooled
 from simqueue.analysis.interval import LEVEL, Interval, sections
 from simqueue.analysis.server import AnyResult
 from simqueue.analysis.trust import Excursions, Trust
@@ -22,11 +22,13 @@ from simqueue.errors import ConfigError
 from simqueue.metrics import Sample
 
 SECTIONS = 10
+GAPS = "itl_s"
+_LOOKED_FOR = ("saturation_rps", "saturation_by_part")
 
 
 class Precision(NamedTuple):
     """What is asked of intervals: half-widths of at most ``relative`` of the value, for every one of these figures, in
-    at most so many replications."""
+    at most so many replications, or as many requests in longer ones."""
 
     relative: float
     of: tuple[str, ...]
@@ -54,6 +56,22 @@ class Part:
         samples = {name: sample._replace(values=sample.values / unit) for name, sample in result.samples.items()}
         return cls(result.summary(), samples, response_of(result))
 
+    def and_(self, later: Part) -> Part:
+        """Both together, as one replication. ``response_s`` is that of the later run."""
+        samples = {name: _joined(name, self.samples, later.samples) for name in self.samples | later.samples}
+        return Part(pooled([self.summary, later.summary], [samples]), samples, later.response_s)
+
+    def after(self, first: Part) -> Part:
+        """The same, with what only the first runs look for: the saturation throughput."""
+        known = {name: first.summary[name] for name in _LOOKED_FOR if name in first.summary}
+        return replace(self, summary={**self.summary, **known})
+
+
+def _joined(name: str, *samples: Mapping[str, Sample]) -> Sample:
+    there = [each[name] for each in samples if name in each]
+    weights = [one.weights for one in there if one.weights is not None]
+    return Sample(np.concatenate([one.values for one in there]), np.concatenate(weights) if weights else None)
+
 
 def response_of(result: AnyResult) -> NDArray[np.float64]:
     """float64 ``(requests,)``: response times in seconds by arrival; NaN of who was not answered."""
@@ -75,6 +93,7 @@ class Replicated:
         averaged_s: float64 ``(requests,)``: response times by arrival, averaged over the runs.
         precision: what was asked of the intervals, if anything was.
         note: what else to know of them.
+        short: the first runs, which ITL is of, where further ones have left it out.
     """
 
     first: AnyResult
@@ -84,13 +103,15 @@ class Replicated:
     averaged_s: NDArray[np.float64]
     precision: Precision | None = None
     note: str | None = None
+    short: Replicated | None = None
 
     @cached_property
     def figures(self) -> Summary:
         """Of all runs together; of a single one its `simqueue.Result.summary`."""
         if self.replications == 1:
             return self.first.summary()
-        return pooled([part.summary for part in self.parts], [part.samples for part in self.parts])
+        whole = pooled([part.summary for part in self.parts], [part.samples for part in self.parts])
+        return whole | {GAPS: self.short.figures[GAPS]} if self.short else whole
 
     def relative(self, figure: str) -> float:
         """The half-width of a figure (``response_s.p99``) over its value. Raises ConfigError if there is none."""
@@ -102,12 +123,20 @@ class Replicated:
 
     def interval(self, path: tuple[str, ...]) -> Interval:
         """Of the figure at this place of `figures`, which must be there."""
-        return self._trust.interval(path, at(self.figures, path))
+        return self._of(path)._trust.interval(path, at(self.figures, path))
+
+    def widening(self, path: tuple[str, ...]) -> float:
+        """By how much intervals of this figure are widened, since the runs are short (`Trust.widening`)."""
+        return self._of(path)._trust.widening(path)
 
     def doubt(self, path: tuple[str, ...]) -> str | None:
         """Why the runs are too short to believe that interval; None if they are not."""
-        short = self._trust.too_short({path: self.interval(path)})
+        short = self._of(path)._trust.too_short({path: self.interval(path)})
         return short[0]["reason"] if short else None
+
+    def _of(self, path: tuple[str, ...]) -> Replicated:
+        """The runs that this figure is of."""
+        return self.short if self.short and path[0] == GAPS else self
 
     def save(self, folder: str | Path) -> None:
         """Write the tables of the first run, as `simqueue.Result.save` does, and in ``summary.json`` `summary`.
@@ -127,7 +156,8 @@ class Replicated:
         """`figures`, and last in ``half_width`` that of the 95 % interval of each in the same places; from how many
         ``replications`` or ``sections``; the ``warmup`` of each and whether it was found; under ``precision`` what was
         asked and reached; and in ``too_short`` for which figures the runs are too short to believe it, and why."""
-        intervals = self._trust.intervals()
+        intervals = {path: self.interval(path) for path, _ in estimates(self.figures)}
+        doubts = {".".join(path): self.doubt(path) for path in intervals}
         return {
             **self.figures,
             "half_width": in_place({path: found.half_width for path, found in intervals.items()}, self.figures),
@@ -137,14 +167,14 @@ class Replicated:
             "warmup": self.warmup.requests,
             "warmup_found": self.warmup.found,
             **({"precision": self._reached()} if self.precision else {}),
-            "too_short": self._trust.too_short(intervals),
+            "too_short": [{"figure": figure, "reason": reason} for figure, reason in doubts.items() if reason],
             "note": self.note,
         }
 
     @cached_property
     def _trust(self) -> Trust:
         summaries = [part.summary for part in self.parts]
-        return Trust(self.figures, summaries, self._excursions(), warmup_found=self.warmup.found)
+        return Trust(self.figures, summaries, self._excursions(), self.warmup)
 
     def _excursions(self) -> dict[str, Excursions]:
         """Of the times that requests have, by their place in the summary; sections are one run after all."""

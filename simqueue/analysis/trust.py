@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from simqueue.analysis.figures import Path, Summary, at, estimates, interval_of
 from simqueue.analysis.interval import Interval
-from simqueue.metrics import quantiles
+from simqueue.analysis.warmup import Warmup
 
-_BULK, _TAIL, _LAST = 0.75, 0.95, 0.99
-_LEVELS = (0.5, _BULK, 0.9, _TAIL, _LAST)
-# By the level above which excursions are counted. Found by trying: docs/intervals.md.
-_WIDENING = {_BULK: 80.0, _TAIL: 50.0}
-# Levels farther out have fewer excursions: up to so many times fewer in queues whose times have exponential tails.
-_FEWER = 8
-# Further replications narrow an interval, but not the bias that each has from being short.
-_UNBIASED = 10
+# Excursions are counted at percentiles from the first to the second; a mean depends on the tail as the third does.
+_BULK, _HIGH, _TAIL = 0.75, 0.9, 0.95
+_LEVELS = (0.5, _BULK, _HIGH, _TAIL, 0.99)
+# Both found by trying: docs/intervals.md.
+_WIDENING, _FEWER = 9.0, 3
+_WITH_WAITS = (("response_s",), ("ttft_s",))
+# For every so many parts each has to last a relaxation time.
+_PARTS_PER_RELAXATION = 10
 # Values beyond a percentile, which a part needs to have that percentile at all.
 _BEYOND = 10
 
 
 @dataclass(frozen=True)
 class Excursions:
-    """How often times rose above a level, and came back to their median before they rose again.
+    """How often times rose to a level, and came back to their median before they rose again.
 
     Neighbours in a queue are much alike, so that many values tell little; excursions are as good as independent. (In
     the statistics of extremes such clusters are counted in place of values: Leadbetter, Lindgren and Rootzen, "Extremes
@@ -47,39 +47,32 @@ class Excursions:
     @classmethod
     def of(cls, runs: Sequence[NDArray[Any]], parts: int) -> Excursions:
         """Count them. ``runs``: times of each run in order of arrival; ``parts``: how many parts these are."""
-        ordered = np.sort(np.concatenate(runs))
-        levels = quantiles(ordered, np.array(_LEVELS))
-        count = [sum(_count(run, level, levels[0]) for run in runs) for level in levels]
-        return cls(parts, dict(zip(_LEVELS, count, strict=True)), bool(ordered[-1] > levels[0]))
+        levels = np.quantile(np.concatenate(runs), _LEVELS, method="inverted_cdf")
+        tops = np.concatenate([_tops(run, levels[0]) for run in runs])
+        above = {share: int((tops >= level).sum()) for share, level in zip(_LEVELS, levels, strict=True)}
+        return cls(parts, above, varied=len(tops) > 0)
 
     def widening(self, percentile: float | None) -> float:
         """By how much to widen the interval of this percentile (a share) or, with None, of a mean: for the few
-        excursions that it rests on ``1 + c / excursions``. They are counted above a level nearer to the median, where
-        they are more, unless those at the percentile itself are far fewer still."""
+        excursions that it rests on ``1 + c sqrt(parts) / excursions``.
+
+        They are counted at the percentile itself, but at the 75th at least and the 90th at most: farther out they get
+        too few to be a measure. Where less than a third of them reach the percentile, three times those that do are
+        taken; a mean depends on the tail as the 95th does."""
         if not self.varied:
             return 1.0
-        near, far = self._levels(percentile)
-        count = min(self.above[near], _FEWER * self.above[far])
-        return 1 + _WIDENING[near] / count if count else math.inf
-
-    def too_few(self, percentile: float | None) -> str | None:
-        """Why parts are too short for as many as there are; None if they are not."""
-        each = self.above[self._levels(percentile)[0]] / self.parts
-        if self.parts <= _UNBIASED or each >= self.parts or not self.varied:
-            return None
-        return f"{each:.3g} separate busy spells in a part, of {self.parts} that so many parts take"
-
-    @staticmethod
-    def _levels(percentile: float | None) -> tuple[float, float]:
-        if percentile is None:
-            return _BULK, _TAIL
-        return (_TAIL, percentile) if percentile > _TAIL else (_BULK, percentile)
+        share = _TAIL if percentile is None else percentile
+        count = self.above[min(max(share, _BULK), _HIGH)]
+        if share > _HIGH:
+            count = min(count, _FEWER * self.above[share])
+        return 1 + _WIDENING * math.sqrt(self.parts) / count if count else math.inf
 
 
-def _count(run: NDArray[Any], level: float, base: float) -> int:
-    where = np.where(run <= base, -1, np.where(run >= level, 1, 0))
-    sides = where[where != 0]
-    return int((sides[:1] > 0).sum() + ((sides[1:] > 0) & (sides[:-1] < 0)).sum())
+def _tops(run: NDArray[Any], base: float) -> NDArray[Any]:
+    """The largest value of every stretch above ``base``."""
+    above = np.flatnonzero(run > base)
+    begins = np.flatnonzero(np.diff(above, prepend=-2) > 1)
+    return np.asarray(np.maximum.reduceat(run[above], begins) if len(begins) else run[:0])
 
 
 class Trust:
@@ -89,13 +82,13 @@ class Trust:
         whole: the figures.
         parts: the same of each replication or section.
         excursions: of the times that requests have, by their place in the summary.
-        warmup_found: whether the runs were long enough to tell their warm-up.
+        warmup: what was left out at the beginning of each run, and whether that was found to be enough.
     """
 
     def __init__(
-        self, whole: Summary, parts: Sequence[Summary], excursions: Mapping[str, Excursions], *, warmup_found: bool
+        self, whole: Summary, parts: Sequence[Summary], excursions: Mapping[str, Excursions], warmup: Warmup
     ) -> None:
-        self._whole, self._parts, self._excursions, self._warmup_found = whole, parts, excursions, warmup_found
+        self._whole, self._parts, self._excursions, self._warmup = whole, parts, excursions, warmup
 
     def intervals(self) -> dict[Path, Interval]:
         """Of every figure that is an estimate."""
@@ -106,7 +99,20 @@ class Trust:
         found = interval_of(path, value, self._parts)
         if not found.half_width:
             return found
-        return found._replace(half_width=found.half_width * self._series(path).widening(_percentile(path)))
+        return found._replace(half_width=found.half_width * self.widening(path))
+
+    def widening(self, path: Path) -> float:
+        """By how much to widen the interval of this figure, where the parts are short.
+
+        Response times and TTFT are waits and more. Where requests are served side by side, long answers hide how seldom
+        queues rise and fall: so what a figure has of waiting is as wide as that of waiting alone."""
+        percentile = _percentile(path)
+        own = self._series(path).widening(percentile)
+        waits, queue = at(self._whole, ("queueing_s", path[-1])), self._excursions.get("queueing_s")
+        if path[-2:-1] not in _WITH_WAITS or queue is None or not waits:
+            return own
+        share = min(1.0, float(waits / at(self._whole, path)))
+        return max(own, 1 + share * (queue.widening(percentile) - 1))
 
     def too_short(self, intervals: Mapping[Path, Interval]) -> list[dict[str, str]]:
         """``figure`` and ``reason`` of every figure whose interval is not to be believed, or tells nothing."""
@@ -117,18 +123,36 @@ class Trust:
         # Where all parts agree to the last digit there is nothing to doubt.
         if not found.half_width:
             return None
-        if not self._warmup_found:
+        if not self._warmup.found:
             return "no end of the warm-up was found"
         if math.isnan(found.half_width):
             return "some part has no such figure, or there is one part only"
-        percentile, series = _percentile(path), self._series(path)
+        percentile, parts = _percentile(path), self._series(path).parts
         requests = at(self._whole, (*path[:2], "completed") if path[0] == "by_client" else ("requests",))
-        beyond = requests * (1 - (percentile or 0)) / series.parts
+        beyond = requests * (1 - (percentile or 0)) / parts
         if beyond < _BEYOND:
             return f"{beyond:.3g} requests of a part are beyond it, of {_BEYOND} that it takes"
-        if found.relative >= 1:
-            return "the interval is as wide as the figure"
-        return series.too_few(percentile)
+        endless = "parts are so far apart that the interval has no end" if math.isinf(found.half_width) else None
+        return self._near_saturation(parts) or endless
+
+    def _near_saturation(self, parts: int) -> str | None:
+        """Why at this load, which is known before any run, parts are too short; None if they are not.
+
+        A queue forgets where it was in about ``1 / (1 - load)^2`` requests, times a variability of the arrivals and
+        services that is 1 or 2 where they are not bursty (Whitt, "Planning queueing simulations", Management Science
+        35(11), 1989). What a part is off by, since it is not much longer than that, falls with its length; what the
+        interval is wide falls with the root of all lengths together: so the more parts, the longer each."""
+        whole = self._whole
+        saturation = whole.get("saturation_rps")
+        # Users who wait for their answers are no load, and what is beyond saturation is another matter: `unstable`.
+        if not saturation or whole.get("users") or (load := whole["offered_rps"] / saturation) >= 1:
+            return None
+        # With those that were left out: how many these are depends on what happened.
+        relaxations = (whole["requests"] / parts + self._warmup.requests) * (1 - load) ** 2
+        needed = parts / _PARTS_PER_RELAXATION
+        if relaxations >= needed:
+            return None
+        return f"at load {load:.4g} a part is {relaxations:.2g} relaxation times long, of {needed:.3g} that it takes"
 
     def _series(self, path: Path) -> Excursions:
         """Those of the figure's own times; of all else those of response times."""

@@ -34,7 +34,7 @@ def plot_welch(found: Replicated, name: str, stem: Path) -> list[Path]:
         _line(axes, series / unit, color=style.colour(5), linewidth=0.8, label=f"mean of {_runs(found)}, by arrival")
         _line(axes, smooth / unit, color=style.colour(0), linewidth=2.2, label=f"moving average of {2 * reach + 1:,}")
         cut = found.warmup.requests
-        axes.axvline(cut, color=style.colour(1), linestyle="--", label=f"the first {cut:,} are left out")
+        axes.axvline(cut, color=style.colour(1), linestyle="--", label=_left_out(cut))
         low, high = 0.0, 1.15 * max(float(smooth.max()), float(np.quantile(series, 0.995))) / unit
         axes.set(xlabel="requests in order of arrival", ylabel=f"response time, {unit_name}", ylim=(low, high))
         axes.set_xlim(-0.01 * len(series), len(series))
@@ -52,6 +52,10 @@ def _line(axes: Axes, series: NDArray[np.float64], **look: object) -> None:
 
 def _runs(found: Replicated) -> str:
     return f"{found.replications} replications" if found.replications > 1 else "one run"
+
+
+def _left_out(cut: int) -> str:
+    return f"the first {cut:,} are left out" if cut else "none is left out"
 
 
 def _caption(found: Replicated) -> str:

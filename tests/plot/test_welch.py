@@ -17,10 +17,10 @@ from simqueue.workload import Fixed, Poisson
 SYSTEM = System(policy=NoBatching(), cost=Affine(base_s=0.001))
 
 
-def runs(replications: int, requests: int = 300) -> Replicated:
+def runs(replications: int, requests: int = 300, warmup: int | None = None) -> Replicated:
     one = Fixed(value=1)
     spec = WorkloadSpec(requests=requests, arrivals=Poisson(rate=900), prompt_tokens=one, output_tokens=one)
-    return replicate(spec, SYSTEM, replications=replications)
+    return replicate(spec, SYSTEM, replications=replications, warmup=warmup)
 
 
 def test_it_shows_the_cut_and_what_is_averaged(tmp_path: Path) -> None:
@@ -32,6 +32,12 @@ def test_it_shows_the_cut_and_what_is_averaged(tmp_path: Path) -> None:
     for text in ("Warm-up of mine", "mean of 3 replications, by arrival", "moving average of 13", cut, "time, ms"):
         assert text in svg
     assert plot_welch(found, "mine", tmp_path / "again")[0].read_bytes() == files[0].read_bytes()
+
+
+def test_that_nothing_is_left_out(tmp_path: Path) -> None:
+    svg = plot_welch(runs(2, warmup=0), "mine", tmp_path / "w")[0].read_text()
+    assert "none is left out" in svg
+    assert "the first" not in svg
 
 
 def test_one_run_that_is_too_short_says_so(tmp_path: Path) -> None:
