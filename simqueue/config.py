@@ -72,9 +72,9 @@ class Run(msgspec.Struct, frozen=True):
         warmup: how many first requests of every run to leave out of every figure; ``"auto"``: as many as
             `simqueue.analysis.warmup` finds. Not given: see `simqueue.analysis.replications.replicate`.
         replications: how many independent runs; 10 if not given, or 1 of a recorded trace.
-        precision: how narrow intervals shall be: half-widths over values. More replications are run until they are.
+        precision: how narrow intervals shall be: half-widths over values. Runs are made longer until they are.
         precision_of: the figures that this is asked of, by their place in the summary.
-        max_replications: where to stop if it is not reached.
+        max_replications: where to stop if it is not reached: so many runs, or as much in longer ones.
     """
 
     seed: int = 0
@@ -195,7 +195,7 @@ def scenario_from(table: Mapping[str, Any], path: Path | str) -> Scenario:
     """
     path = Path(path)
     with named(path):
-        refuse_unknown(table, ("workload", "system", "cluster", "run", "live", "sweep"), "")
+        refuse_unknown(table, ("workload", "system", "cluster", "run", "live", "sweep", "optimise"), "")
         parts = {key: value for key, value in table.items() if key != "sweep"}
         refuse_endless(parts, "")
         workload = _workload(_part(table, "workload"), path.parent)

@@ -37,7 +37,7 @@ def weighted_stats(values: NDArray[Any], weights: NDArray[np.int64], unit: float
     if not kept.any():
         return None
     values, weights = values[kept], weights[kept]
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ordered, reached = values[order], np.cumsum(weights[order])
     total = int(reached[-1])
     ranks = [max(1, int(np.ceil(p / 100 * total - 1e-9))) for p in PERCENTILES]
@@ -143,6 +143,12 @@ def waiting_over_time(
     at, count = times[order], np.cumsum(change[order])
     last = np.append(at[1:] != at[:-1], True)
     return grid.seconds(at[last]), count[last]
+
+
+def most_waiting(arrival: NDArray[np.int64], scheduled: NDArray[np.int64]) -> int:
+    """The largest number in `waiting_over_time`: right after some arrival."""
+    came, gone = np.sort(arrival), np.sort(scheduled)
+    return int((np.arange(1, len(came) + 1) - np.searchsorted(gone, came, "right")).max())
 
 
 def saturation_rps(

@@ -7,6 +7,7 @@ import os
 import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -367,25 +368,36 @@ def load_profile(name_or_path: str | Path) -> Profile:
     Raises:
         ProfileError: there is none, it cannot be read, is of another version, or fails a check.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".json" and len(path.parts) == 1 and not path.is_file():
-        path = _shipped_path(str(name_or_path))
+    path = profile_path(name_or_path)
     try:
-        raw = path.read_bytes()
+        stat = path.stat()
+        return _loaded(path, (stat.st_mtime_ns, stat.st_size))
     except OSError as error:
         raise ProfileError(f"profile {path}: cannot be read ({error.strerror})") from None
-    return decode_profile(raw, str(path))
+
+
+def profile_path(name_or_path: str | Path) -> Path:
+    """The file of the shipped profile of that name, or the path itself. Raises ProfileError: there is no such name."""
+    path = Path(name_or_path)
+    if path.suffix != ".json" and len(path.parts) == 1 and not path.is_file():
+        return _shipped_path(str(name_or_path))
+    return path
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, version: object) -> Profile:
+    """A version of a file, read once: the cells of a sweep ask for it thousands of times."""
+    return decode_profile(path.read_bytes(), str(path))
 
 
 def _shipped_path(name: str) -> Path:
+    path = Path(str(resources.files("simqueue") / "profiles" / f"{name}.json"))
+    if path.is_file():
+        return path
     names = shipped()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = (
-            f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}; or give a path to a .json"
-        )
-        raise ProfileError(f"no shipped profile is named {name!r}: {hint}")
-    return Path(str(resources.files("simqueue") / "profiles" / f"{name}.json"))
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}; or give a path to a .json"
+    raise ProfileError(f"no shipped profile is named {name!r}: {hint}")
 
 
 def decode_profile(raw: bytes, where: str) -> Profile:

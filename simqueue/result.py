@@ -44,6 +44,7 @@ class Result(Times):
         saturation_rps: makes the saturation throughput of this system on this workload, in requests per second.
         provenance: what was run, in JSON's types.
         fates: what else happened to requests, where something could: figures are of those that were completed.
+        gapless: leave ITL out of the figures, since the gaps between tokens take longer to look at than all else.
     """
 
     workload: Workload
@@ -62,6 +63,7 @@ class Result(Times):
     provenance: Mapping[str, Any] = field(repr=False)
     fates: Fates | None = field(default=None, repr=False)
     until: int | None = None
+    gapless: bool = False
 
     # Ticks, per request.
 
@@ -125,7 +127,7 @@ class Result(Times):
         See `metrics.token_gaps`; an answer that was interrupted is several stretches, with a gap between them.
         """
         ids = requests[self.workload.output_tokens[requests] > 1]
-        if self.with_batch or not len(ids):
+        if self.gapless or self.with_batch or not len(ids):
             return None
         first, last = (self.first_token - self.first_delivery)[ids], (self.finished - self.delivery)[ids]
         ends = self.step_ends

@@ -165,7 +165,6 @@ class Times:
         span_s, count = (end - start) / unit, len(self.arrival[counted])
         # Who was turned away or gave up has waited too.
         came, meta = self.came, self.workload.meta
-        _, waiting = metrics.waiting_over_time(self.arrival[came], self.scheduled[came], self.grid)
         return {
             "requests": count,
             "unstable": self.unstable,
@@ -177,7 +176,7 @@ class Times:
             **{name: self.stats(name) for name in (*(f"{time}_s" for time in _TIMES), "tpot_s", "itl_s")},
             "waiting": {
                 "mean": float(self.queueing[came].sum(dtype=np.float64) / unit / span_s),
-                "max": int(waiting.max()),
+                "max": metrics.most_waiting(self.arrival[came], self.scheduled[came]),
             },
             "saturation_rps": self.saturation_rps(),
             "offered_rps": self.offered_rps,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from simqueue.analysis.replicated import Part, Precision, Replicated, response_of, sectioned
-from simqueue.analysis.server import AnyResult, Server, at_rate, run, with_capacity, without_capacity
+from simqueue.analysis.effort import times_longer
+from simqueue.analysis.replicated import GAPS, Part, Precision, Replicated, response_of, sectioned
+from simqueue.analysis.server import AnyResult, Server, at_rate, run, with_capacity, without_capacity, without_gaps
 from simqueue.analysis.warmup import Warmup, averaged, mser5
 from simqueue.checks import at_least
 from simqueue.errors import ConfigError
@@ -36,6 +39,10 @@ REPLICATIONS = 10
 AUTO = "auto"
 # Keeps the seeds of replications apart from everything else that follows from a scenario's.
 _REPLICATION = 1 << 20
+# Of runs that were made longer, one in so many requests finds the system empty, and is left out.
+_LEFT_OUT = 20
+# Runs are left out if those that follow them are more than so many times as long.
+_MUCH_LONGER = 8
 # Processes take longer to start than so many requests to simulate.
 _WORTH_PROCESSES = 100_000
 _STATIONARY = (Constant, Poisson, Gamma, MMPP, Sessions)
@@ -53,6 +60,7 @@ class _Task(NamedTuple):
     warmup: int | None
     rate: float | None = None
     saturation_rps: float | None = None
+    gapless: bool = False
 
 
 def replicate(
@@ -73,10 +81,16 @@ def replicate(
     The first run is that of `simqueue.simulate` with ``seed``; the seed of each further one follows from ``seed`` and
     its number alone. So scenarios that are compared at one ``seed`` meet the same customers in every replication.
 
-    Where a ``precision`` is asked for, and not reached, there are twice as many replications, and again, up to its
-    ``max_replications``. Stopping as soon as an interval happens to be narrow makes intervals cover too seldom; to look
-    only a few times, and never before there are ``replications``, keeps that small (Chow and Robbins, Annals of
-    Mathematical Statistics 36, 1965; Law, "Simulation Modeling and Analysis", 2015, section 9.4.1).
+    Where a ``precision`` is asked for, and not reached, further runs are made for each replication, as long as
+    `times_longer` says, up to as many requests in all as ``max_replications`` of the first length have: longer runs
+    have less bias, more of them the same. The first twentieth of each is left out, or ``warmup`` if that is a number.
+    ITL stays that of the first runs, unless it is asked for: to look at all gaps between tokens takes longer than all
+    else. Runs that have a length of their own, as where the rate follows the clock, are doubled in number instead, up
+    to ``max_replications``.
+
+    Stopping as soon as an interval happens to be narrow makes intervals cover too seldom; to look only a few times, and
+    never before there are ``replications``, keeps that small (Chow and Robbins, Annals of Mathematical Statistics 36,
+    1965; Law, "Simulation Modeling and Analysis", 2015, section 9.4.1).
 
     Args:
         spec: what arrives.
@@ -103,9 +117,9 @@ def replicate(
     try:
         with pool(min(workers, most - 1) if worth else 1) as processes:
             found = _first(processes, task, count, precision)
-            while not found.precise and 1 < found.replications < most:
-                found = _more(processes, task, found, min(2 * found.replications, most))
-            return found
+            if precision is None or found.replications == 1:
+                return found
+            return (_longer if is_stationary(spec) else _more)(processes, task, found, precision)
     except BrokenProcessPool:
         raise ConfigError(
             "run: a process was ended before its replication was over, most likely for want of memory: ask for fewer "
@@ -177,12 +191,54 @@ def _one_run(found: Replicated, asked: int) -> Replicated:
     return replace(found, parts=sectioned(found.first), replications=1, note=note)
 
 
-def _more(processes: Executor | None, task: _Task, found: Replicated, count: int) -> Replicated:
-    """Further replications with the same warm-up."""
-    settled = task._replace(warmup=found.warmup.requests)
-    others = _others(processes, settled, range(found.replications, count))()
-    parts = [*found.parts, *(one for one in others if isinstance(one, Part))]
-    return replace(found, parts=parts, replications=count, averaged_s=averaged([part.response_s for part in parts]))
+def _longer(processes: Executor | None, task: _Task, found: Replicated, precision: Precision) -> Replicated:
+    """Further runs for each replication until they are precise."""
+    count = runs = found.replications
+    length = shortest = len(found.averaged_s)
+    left = shortest * (precision.max_replications // count - 1)
+    gapless = not any(figure.startswith(GAPS) for figure in precision.of)
+    short = found
+    while left >= shortest and (factor := times_longer(found)) > 1:
+        requests = min(max(math.ceil((factor - 1) * length), shortest), left)
+        # Runs that are much shorter than those to come say little, and have more bias.
+        anew = requests > _MUCH_LONGER * length
+        parts = _run_longer(processes, task, range(runs, runs + count), requests, gapless=gapless)
+        pairs = zip(found.parts, parts, strict=True)
+        parts = [new.after(old) if anew else old.and_(new) for old, new in pairs]
+        length = requests if anew else length + requests
+        runs, left = runs + count, left - requests
+        found = _with(found, parts, task.warmup, requests // _LEFT_OUT)
+        found = replace(found, short=short if gapless else None)
+    return found
+
+
+def _run_longer(
+    processes: Executor | None, task: _Task, numbers: Iterable[int], requests: int, *, gapless: bool
+) -> list[Part]:
+    warmup = requests // _LEFT_OUT if task.warmup is None else task.warmup
+    spec = msgspec.structs.replace(task.spec, requests=requests)
+    found = _others(processes, task._replace(spec=spec, warmup=warmup, gapless=gapless), numbers)()
+    return [one for one in found if isinstance(one, Part)]
+
+
+def _with(found: Replicated, parts: Sequence[Part], warmup: int | None, left_out: int) -> Replicated:
+    """Of these parts, of whose newest runs so many requests were left out."""
+    series = averaged([part.response_s for part in parts])
+    cut = found.warmup if warmup is not None else Warmup(left_out, mser5(series[left_out:]).found)
+    return replace(found, parts=parts, averaged_s=series, warmup=cut)
+
+
+def _more(processes: Executor | None, task: _Task, found: Replicated, precision: Precision) -> Replicated:
+    """Twice as many runs with the same warm-up, and again, until they are precise."""
+    settled, most = task._replace(warmup=found.warmup.requests), precision.max_replications
+    while not found.precise and (done := found.replications) < most:
+        count = min(2 * done, most)
+        others = _others(processes, settled, range(done, count))()
+        parts = [*found.parts, *(one for one in others if isinstance(one, Part))]
+        found = replace(
+            found, parts=parts, replications=count, averaged_s=averaged([part.response_s for part in parts])
+        )
+    return found
 
 
 def _others(processes: Executor | None, task: _Task, numbers: Iterable[int]) -> Callable[[], list[AnyResult | Part]]:
@@ -200,6 +256,8 @@ def _replication(task: _Task) -> AnyResult | Part:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TraceWarning)
         result = without_capacity(_run(task))
+    if task.gapless:
+        result = without_gaps(result)
     return result if task.warmup is None else Part.of(result)
 
 

@@ -42,6 +42,16 @@ def without_capacity(result: AnyResult) -> AnyResult:
     return replace(result, prefill=_cluster(result.prefill), decode=decode, saturation=partial(dict, prefill=math.inf))
 
 
+def without_gaps(result: AnyResult) -> AnyResult:
+    """The same run, whose gaps between tokens nobody looks at: they are many."""
+    if isinstance(result, Result):
+        return replace(result, gapless=True)
+    if isinstance(result, ClusterResult):
+        return _gapless(result)
+    decode = result.decode and _gapless(result.decode)
+    return replace(result, prefill=_gapless(result.prefill), decode=decode)
+
+
 def with_capacity(result: AnyResult, saturation_rps: float) -> AnyResult:
     """The same run, whose saturation throughput is known; of two pools there are two, which they find themselves."""
     if isinstance(result, DisaggregatedResult):
@@ -52,6 +62,10 @@ def with_capacity(result: AnyResult, saturation_rps: float) -> AnyResult:
 def at_rate(server: Server, workload: Workload, rate: float) -> Workload:
     """The workload at another mean rate: of those that fit the model's context, for what is left out is no load."""
     return (fitted(workload, server) if isinstance(server, System) else workload).at_rate(rate)
+
+
+def _gapless(result: ClusterResult) -> ClusterResult:
+    return replace(result, shares=[replace(one, result=replace(one.result, gapless=True)) for one in result.shares])
 
 
 def _cluster(result: ClusterResult) -> ClusterResult:

@@ -14,9 +14,9 @@ import msgspec
 
 from simqueue.analysis.figures import at
 from simqueue.analysis.interval import Interval
-from simqueue.analysis.replicated import Part, Replicated, response_of, sectioned
+from simqueue.analysis.replicated import GAPS, Part, Replicated, response_of, sectioned
 from simqueue.analysis.replications import REPLICATIONS, is_stationary, seed_of
-from simqueue.analysis.server import AnyResult, Server, run, without_capacity
+from simqueue.analysis.server import AnyResult, Server, run, without_capacity, without_gaps
 from simqueue.analysis.warmup import Warmup, averaged, mser5
 from simqueue.capacity.slo import Limit
 from simqueue.cluster.cluster import Cluster
@@ -301,4 +301,5 @@ def _result(task: _Task) -> AnyResult:
         workload = case.workload(task.seed, requests)
         if rate is not None:
             workload = workload.at_rate(rate)
-        return without_capacity(run(case.server, workload, seed=task.seed, warmup=warmup))
+        result = without_capacity(run(case.server, workload, seed=task.seed, warmup=warmup))
+        return result if GAPS in task.samples else without_gaps(result)

@@ -11,9 +11,11 @@ from simqueue.cli import table
 from simqueue.cli.table import within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from simqueue.analysis.replicated import Replicated
+    from simqueue.config import Scenario
+    from simqueue.sensitivity.carried import Carried
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +32,10 @@ def simulate(
     welch: Annotated[
         Path | None, typer.Option(help="Draw the warm-up: response times by arrival, to NAME.svg and NAME.png.")
     ] = None,
+    calibration_uncertainty: Annotated[
+        bool,
+        typer.Option("--calibration-uncertainty", help="A second interval: what the error of measured costs does."),
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: system.policy.max_batch=16. Repeatable.")
     ] = None,
@@ -49,6 +55,10 @@ def simulate(
         refuse_folder(welch.parent)
     if scenario.sweep is not None:
         typer.echo(f"notice: {file}: [sweep] is ignored here; it is for `simqueue sweep`", err=True)
+    if calibration_uncertainty:
+        from simqueue.sensitivity.carried import movable
+
+        movable(scenario)
     asked = scenario.run
     with named(file):
         found = replicate(
@@ -62,15 +72,31 @@ def simulate(
             base=scenario.path.parent,
         )
         summary = found.summary()
+    carried = _carried(scenario, overrides or (), found) if calibration_uncertainty else None
+    if carried is not None:
+        summary["calibration"] = carried.told(found.figures)
     if out is not None:
-        found.save(out)
+        found.first.save(out, summary)
     files = _drawn(found, file.stem, welch) if welch is not None else []
     if as_json:
         typer.echo(strict_json(summary), nl=False)
     else:
         show(summary, found.warmup.requests)
+        if carried is not None:
+            from simqueue.cli.calibration_uncertainty import show as show_carried
+
+            show_carried(carried, found)
     for path in ([out] if out is not None else []) + files:
         typer.echo(f"written to {path}", err=True)
+
+
+def _carried(scenario: Scenario, overrides: Sequence[str], found: Replicated) -> Carried:
+    from simqueue.cli.sensitivity import progress
+    from simqueue.pool import cpus
+    from simqueue.sensitivity.carried import carried
+
+    with progress("calibration") as told:
+        return carried(scenario, overrides, found, cpus(), told)
 
 
 def _drawn(found: Replicated, name: str, path: Path) -> list[Path]:
@@ -155,7 +181,7 @@ def _trust(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines += [("too short", f"for what is in brackets: {figures}:"), ("", first["reason"])]
         lines += [] if summary["unstable"] else [("", "more requests in a run would do")]
     if "precision" in summary:
-        lines.append(("precision", _precision(summary["precision"], summary["replications"])))
+        lines.append(("precision", _precision(summary["precision"], summary["requests"])))
     return lines + ([("note", summary["note"])] if summary["note"] else [])
 
 
@@ -165,9 +191,9 @@ def _parts(replications: int, sections: int | None) -> str:
     return "± is half of one of 95 %, from " + (f"{sections} sections" if sections else f"{replications} replications")
 
 
-def _precision(precision: Mapping[str, Any], replications: int) -> str:
+def _precision(precision: Mapping[str, Any], requests: int) -> str:
     of = ", ".join(f"{100 * width:.2g} % of {name}" for name, width in precision["relative_half_width"].items())
-    asked = f"{100 * precision['asked']:.2g} % asked, {of} found in {replications} replications"
+    asked = f"{100 * precision['asked']:.2g} % asked, {of} found in {requests:,} requests"
     return asked if precision["reached"] else f"NOT REACHED: {asked}: raise run.max_replications or workload.requests"
 
 

@@ -43,7 +43,7 @@ def between(axis: Sequence[int], columns: NDArray[np.float64], x: int, rule: str
 def by_rows(rows: NDArray[np.int64], of: Callable[[int, NDArray[np.bool_]], NDArray[T]]) -> NDArray[T]:
     """Evaluate ``of(rows, where they are so many)`` once for each number of rows."""
     out: NDArray[T] | None = None
-    for r in np.unique(rows).tolist():
+    for r in np.flatnonzero(np.bincount(rows)).tolist():
         at = rows == r
         values = of(r, at)
         if out is None:

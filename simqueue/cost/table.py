@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +67,7 @@ class TableCost:
         # By rows: every decode step by the longest context, and the sums before each.
         self._each: dict[int, list[int]] = {}
         self._sums: dict[int, list[int]] = {}
+        self._arrays: dict[int, NDArray[np.int64]] = {}
         # By the widest row, from a prompt's start or on a context: every prefill by rows, beside decoding ones and
         # alone.
         self._prefills: tuple[_Prefills, _Prefills] = ({}, {})
@@ -114,16 +114,28 @@ class TableCost:
     def series(self, rows: int, context: int, longest: int, steps: int) -> Iterator[int]:
         """The same steps one by one; one outside the range is refused only when it is reached."""
         each = self._each.get(rows) or self._decode(rows, longest)
-        yield from islice(each, longest, longest + steps)
+        if longest + steps <= len(each):
+            return iter(each[longest : longest + steps])
+        return self._beyond_known(each, rows, longest, steps)
+
+    def _beyond_known(self, each: list[int], rows: int, longest: int, steps: int) -> Iterator[int]:
+        yield from each[longest:]
         known = max(longest, len(each))
-        if known < longest + steps:
-            yield from self._decode(rows, longest + steps)[known : longest + steps]
+        yield from self._decode(rows, longest + steps)[known : longest + steps]
 
     def column(
         self, rows: NDArray[np.int64], context: NDArray[np.int64], longest: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Many decode steps at once."""
-        return by_rows(rows, lambda r, at: np.array(self._decode(r, int(longest[at].max())), np.int64)[longest[at]])
+        return by_rows(rows, lambda r, at: self._array(r, int(longest[at].max()))[longest[at]])
+
+    def _array(self, rows: int, longest: int) -> NDArray[np.int64]:
+        """`_decode` as an array."""
+        each = self._decode(rows, longest)
+        known = self._arrays.get(rows)
+        if known is None or len(known) < len(each):
+            known = self._arrays[rows] = np.array(each, np.int64)
+        return known
 
     def _decode(self, rows: int, longest: int) -> list[int]:
         """Every decode step of so many rows, as far as was measured, or up to ``longest``."""

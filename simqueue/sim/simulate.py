@@ -22,6 +22,7 @@ from simqueue.replica import check_order, core, is_paged, longest_context, may_t
 from simqueue.result import Result
 from simqueue.sim.driver import drive
 from simqueue.sim.given import Bound, delays_of, expect, fits, later, limits_of, requests_of, source_of
+from simqueue.sim.shortcut import shortcut
 from simqueue.sim.steps import Durations, spread_of, with_prefill
 from simqueue.source import Columns, Sessions, Source
 from simqueue.system import System
@@ -31,7 +32,7 @@ from simqueue.workload import Workload
 # Random streams, kept apart from those of the workload: children of the seed by purpose and replica.
 _NOISE = 1 << 16
 # So many requests tell the saturation throughput to about half a percent.
-_SATURATING = 20_000
+SATURATING = 20_000
 
 
 def simulate(
@@ -152,7 +153,7 @@ def saturation_rps(workload: Workload, system: System) -> float:
     that grows is served at, but for policies that work otherwise when many wait (docs/design.md, "Unstable").
     """
     workload = fitted(workload, system)
-    workload = workload.head(min(len(workload), _SATURATING))
+    workload = workload.head(min(len(workload), SATURATING))
     try:
         return _saturate(workload, system)
     except ProfileError:
@@ -208,6 +209,8 @@ def last_arrival_s(workload: Workload) -> float:
 
 def run(bound: Bound, workload: Workload, requests: Requests, source: Source, longest_leap: int) -> Leaps:
     """Drive one replica until every request of ``source`` has finished; fills in ``requests``."""
+    if longest_leap >= UNLIMITED and (leaps := shortcut(bound, requests, source)):
+        return leaps
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     hash_tokens = workload.meta["hash_block_tokens"]
     engine = core(bound.system, requests, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)

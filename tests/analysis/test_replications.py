@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from simqueue.analysis.replicated import Precision, Replicated
 from simqueue.analysis.replications import is_stationary, replicate, seed_of
 from simqueue.config import scenario_from
 from simqueue.errors import ConfigError
-from simqueue.workload import Fixed, Geometric, Poisson, Trace
+from simqueue.workload import Fixed, Geometric, Poisson, Trace, Varying
 
 ONE = Fixed(value=1)
 SPEC = WorkloadSpec(requests=600, arrivals=Poisson(rate=0.6), prompt_tokens=ONE, output_tokens=Geometric(mean=4))
@@ -95,14 +96,14 @@ def test_every_estimate_has_an_interval(found: Replicated) -> None:
 
 
 def test_the_same_numbers_whatever_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the warm-up is found, and where more replications follow."""
+    """Also where the warm-up is found, and where further runs follow."""
     monkeypatch.setattr(replications, "_WORTH_PROCESSES", 1)
-    never = Precision(1e-6, P99, 5)
+    never = Precision(1e-6, P99, 9)
     one, two = (
         replicate(SPEC, SYSTEM, seed=2, replications=3, warmup="auto", precision=never, workers=n) for n in (1, 2)
     )
     assert one.summary() == two.summary()
-    assert one.replications == 5
+    assert one.figures["requests"] > 3 * 2 * 500
     np.testing.assert_array_equal(one.averaged_s, two.averaged_s)
 
 
@@ -159,19 +160,48 @@ class TestSections:
 
 
 class TestPrecision:
-    def test_replications_are_doubled_until_it_is_reached(self) -> None:
+    def test_runs_are_added_to_until_it_is_reached(self) -> None:
         asked = Precision(0.05, ("response_s.mean", "throughput_rps"), 1000)
-        found = replicate(SPEC, SYSTEM, seed=1, replications=3, precision=asked)
+        found, short = (replicate(SPEC, SYSTEM, seed=1, replications=3, precision=p) for p in (asked, None))
+        summary = found.summary()
+        assert max(found.relative(figure) for figure in asked.of) <= 0.05 < short.relative("response_s.mean")
+        assert (found.replications, summary["precision"]["reached"]) == (3, True)
+        assert not {"response_s.mean", "throughput_rps"} & {one["figure"] for one in summary["too_short"]}
+        # Ten runs or fewer of some hundred requests would not do; all requests of all runs that are kept are counted.
+        assert summary["requests"] == sum(len(part.samples["response_s"].values) for part in found.parts) > 6000
+        assert summary["saturation_rps"] == short.summary()["saturation_rps"]
+        assert found.first.summary() == short.first.summary()
+
+    def test_gaps_between_tokens_are_those_of_the_first_runs_unless_asked_for(self) -> None:
+        short = replicate(SPEC, SYSTEM, seed=1, replications=3)
+        for figure, same in (("response_s.mean", True), ("itl_s.mean", False)):
+            asked = Precision(short.relative(figure) / 2, (figure,), 100)
+            long = replicate(SPEC, SYSTEM, seed=1, replications=3, precision=asked)
+            assert long.figures["requests"] > 2 * short.figures["requests"]
+            assert (long.figures["itl_s"] == short.figures["itl_s"]) is same
+            assert (long.interval(("itl_s", "p95")) == short.interval(("itl_s", "p95"))) is same
+
+    def test_short_runs_are_left_out_beside_much_longer_ones(self) -> None:
+        """Nothing of the first look, at 3 x 600 requests, is in figures of 3 x 6,000."""
+        far = Precision(1e-6, P99, 3 * 10)
+        long = replicate(SPEC, SYSTEM, seed=1, replications=3, precision=far, warmup=50)
+        assert long.figures["requests"] == 3 * (9 * 600 - 50)
+        near = replicate(SPEC, SYSTEM, seed=1, replications=3, precision=far._replace(max_replications=9), warmup=50)
+        assert near.figures["requests"] == 3 * (550 + 2 * 600 - 50)
+
+    def test_runs_of_a_given_length_are_doubled_in_number(self) -> None:
+        varying = Varying(points=((0, 0.4), (500, 0.7), (1000, 0.4)))
+        spec = msgspec.structs.replace(SPEC, arrivals=varying)
+        asked = Precision(0.05, ("response_s.mean",), 1000)
+        found = replicate(spec, SYSTEM, seed=1, replications=3, precision=asked)
         assert found.replications in (6, 12, 24, 48)
-        assert max(found.relative(figure) for figure in asked.of) <= 0.05
-        assert found.summary()["precision"]["reached"] is True
-        half = replicate(SPEC, SYSTEM, seed=1, replications=found.replications // 2, warmup=found.warmup.requests)
-        assert max(half.relative(figure) for figure in asked.of) > 0.05
+        half = replicate(spec, SYSTEM, seed=1, replications=found.replications // 2)
+        assert half.relative("response_s.mean") > 0.05 >= found.relative("response_s.mean")
 
     def test_it_is_said_where_the_cap_came_first(self) -> None:
-        found = replicate(SPEC, SYSTEM, seed=1, replications=2, precision=Precision(0.001, P99, 5))
+        found = replicate(SPEC, SYSTEM, seed=1, replications=2, precision=Precision(0.001, P99, 5), warmup=0)
         said = found.summary()["precision"]
-        assert (found.replications, said["reached"], said["asked"]) == (5, False, 0.001)
+        assert (found.figures["requests"], said["reached"], said["asked"]) == (2 * 2 * 600, False, 0.001)
         assert said["relative_half_width"]["response_s.p99"] == found.relative("response_s.p99") > 0.001
 
     @pytest.mark.parametrize(

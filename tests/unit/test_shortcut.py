@@ -1,0 +1,119 @@
+"""Runs without an event loop equal those with one, leap by leap, and are refused or left alone where that must be."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from simqueue import (
+    Affine,
+    Continuous,
+    Dynamic,
+    LognormalNoise,
+    Measured,
+    NoBatching,
+    Overheads,
+    Static,
+    System,
+    Workload,
+    WorkloadSpec,
+    make_workload,
+    simulate,
+)
+from simqueue.cost.base import UNLIMITED
+from simqueue.errors import ConfigError
+from simqueue.policy import BatchingPolicy
+from simqueue.sim import bulk
+from simqueue.workload import FixedThink, Geometric, Lognormal, Poisson, Users
+
+# One less than no limit: never reached, and yet step by step is what the event loop is for.
+LOOP = UNLIMITED - 1
+SPEC = WorkloadSpec(
+    requests=300,
+    arrivals=Poisson(rate=1.0),
+    prompt_tokens=Lognormal(mean=60, cv=0.66, max=300),
+    output_tokens=Geometric(mean=40, max=300),
+)
+COSTS = (
+    Affine(base_s=8e-4, per_row_s=8e-6, per_new_token_s=8e-6, per_context_token_s=2e-9),
+    Measured(name="gpt2-h200-bf16-graph"),
+    Measured(name="gpt2-h200-bf16-graph", curve=True),
+)
+POLICIES = (
+    *(NoBatching(), Static(batch=1), Static(batch=7), Static(batch=7, release="request")),
+    *(Dynamic(), Dynamic(max_batch=16, max_wait_s=0.02, release="request"), Dynamic(max_batch=8, min_batch=3)),
+    *(Continuous(max_seqs=1), Continuous(max_seqs=24)),
+)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of every run in turn, whether it went without an event loop."""
+    found: list[bool] = []
+
+    def spied(*given: Any) -> Any:
+        found.append((leaps := shortcut(*given)) is not None)
+        return leaps
+
+    # `simqueue.sim.simulate` is the function, and this its module.
+    module = import_module("simqueue.sim.simulate")
+    shortcut = module.shortcut
+    monkeypatch.setattr(module, "shortcut", spied)
+    return found
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=("affine", "table", "curve"))
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_leap_by_leap_what_the_event_loop_does(policy: BatchingPolicy, cost: Any, taken: list[bool]) -> None:
+    system = System(policy=policy, cost=cost, overheads=Overheads(request_path_s=0.001, response_per_row_s=1e-5))
+    for rate in (5.0, 300.0):
+        workload = make_workload(SPEC, 3).at_rate(rate)
+        short, loop = simulate(workload, system), simulate(workload, system, longest_leap=LOOP)
+        for name, column in loop.leaps.items():
+            np.testing.assert_array_equal(short.leaps[name], column)
+        for name in ("scheduled", "first_token", "finished"):
+            np.testing.assert_array_equal(getattr(short, name), getattr(loop, name))
+    assert taken == [True, True]
+
+
+class OneMore(Static, frozen=True):
+    """Derived from a policy with a shortcut; it may decide otherwise."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "system"),
+    [
+        (SPEC, System(policy=OneMore(batch=2), cost=COSTS[0])),
+        (SPEC, System(policy=NoBatching(), cost=COSTS[0], noise=LognormalNoise(cv=0.1))),
+        (SPEC, System(policy=NoBatching(), cost=COSTS[0], overheads=Overheads(handover_s=0.001))),
+        (SPEC, System(policy=Continuous(max_seqs=8), cost=COSTS[0], overheads=Overheads(wake_s=0.001))),
+        (SPEC, System(policy=Continuous(max_seqs=8, max_tokens=64), cost=COSTS[0])),
+        (
+            msgspec.structs.replace(SPEC, arrivals=Users(users=5, think_s=FixedThink(value=1.0))),
+            System(policy=NoBatching(), cost=COSTS[0]),
+        ),
+    ],
+    ids=("derived", "noise", "handover", "wake", "chunks", "users"),
+)
+def test_all_else_goes_through_the_event_loop(spec: WorkloadSpec, system: System, taken: list[bool]) -> None:
+    simulate(make_workload(spec, 1), system)
+    assert taken == [False]
+
+
+def test_contexts_too_long_to_price_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of requests that are served alone, whose decode steps are otherwise summed beforehand."""
+    monkeypatch.setattr(bulk, "_LONGEST", 50)
+    system, workload = System(policy=NoBatching(), cost=COSTS[0]), make_workload(SPEC, 3).at_rate(9.0)
+    short, loop = simulate(workload, system), simulate(workload, system, longest_leap=LOOP)
+    np.testing.assert_array_equal(short.finished, loop.finished)
+
+
+@pytest.mark.parametrize("policy", [NoBatching(), Static(batch=2), Continuous(max_seqs=2)], ids=str)
+def test_what_leaves_64_bits_is_refused_as_ever(policy: BatchingPolicy) -> None:
+    workload = Workload.from_columns([0.0, 1.0, 2.0], [1, 1, 1], [1000, 1000, 1000])
+    with pytest.raises(ConfigError, match="64-bit time"):
+        simulate(workload, System(policy=policy, cost=Affine(base_s=1e4)))
