@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from simqueue.cost.profile import Measured
     from simqueue.errors import SimqueueError
     from simqueue.policy import Continuous, Dynamic, NoBatching, Static
+    from simqueue.ranking.rank import rank
+    from simqueue.ranking.ranking import Ranking
+    from simqueue.ranking.runs import Competitor
     from simqueue.result import Result
     from simqueue.sim.simulate import saturation_rps, simulate
     from simqueue.system import Admission, Memory, Overheads, System
@@ -50,6 +53,9 @@ _HOMES = {
     "simqueue.cost.profile": ("Measured",),
     "simqueue.errors": ("SimqueueError",),
     "simqueue.policy": ("Continuous", "Dynamic", "NoBatching", "Static"),
+    "simqueue.ranking.rank": ("rank",),
+    "simqueue.ranking.ranking": ("Ranking",),
+    "simqueue.ranking.runs": ("Competitor",),
     "simqueue.result": ("Result",),
     "simqueue.sim": ("saturation_rps", "simulate"),
     "simqueue.system": ("Admission", "Memory", "Overheads", "System"),
@@ -62,6 +68,7 @@ __all__ = [
     "Affine",
     "Cluster",
     "ClusterResult",
+    "Competitor",
     "Continuous",
     "DisaggregatedResult",
     "Disaggregation",
@@ -76,6 +83,7 @@ __all__ = [
     "NoNoise",
     "Overheads",
     "Precision",
+    "Ranking",
     "Replicated",
     "Result",
     "ServingNoise",
@@ -86,6 +94,7 @@ __all__ = [
     "Workload",
     "WorkloadSpec",
     "make_workload",
+    "rank",
     "replicate",
     "saturation_rps",
     "simulate",

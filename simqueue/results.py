@@ -61,16 +61,24 @@ def write(result: Result, folder: Path, summary: Mapping[str, Any]) -> None:
     from pyarrow import parquet
 
     refuse_unusable(folder)
-    requests, about = result.requests(), {_ABOUT: json.dumps(_about(result)).encode()}
+    requests = requests_table(result)
+    about = {_ABOUT: requests.schema.metadata[_ABOUT]}
     with written_aside(folder) as aside:
-        table = pyarrow.table(requests).replace_schema_metadata(about)
-        parquet.write_table(table, aside[REQUESTS])
+        parquet.write_table(requests, aside[REQUESTS])
         if result.fates:
             spells = pyarrow.table(dict(zip(SPELL, result.fates.spells.T, strict=True)))
             parquet.write_table(spells.replace_schema_metadata(about), aside[PREEMPTIONS])
         leaps = pyarrow.table(dict(result.leaps)).replace_schema_metadata({**about, **_profile_of(result)})
         parquet.write_table(leaps, aside[STEPS])
         aside[SUMMARY].write_bytes(strict_json({**summary, "provenance": result.provenance}))
+
+
+def requests_table(result: Result) -> pyarrow.Table:
+    """The columns of `Result.requests`, and in the metadata what they are of."""
+    import pyarrow
+
+    about = {_ABOUT: json.dumps(_about(result)).encode()}
+    return pyarrow.table(result.requests()).replace_schema_metadata(about)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -49,7 +50,7 @@ def choose(kinds: Mapping[str, type[T]], table: Any, place: str) -> T:
 def example(kinds: Mapping[str, type[T]], given: Any) -> str:
     """A table to write in place of what was given: of the kind that it names, if it names one."""
     kind = given if isinstance(given, str) and given in kinds else next(iter(kinds))
-    info: Any = msgspec.inspect.type_info(kinds[kind])
+    info = _type_info(cast(Any, kinds[kind]))
     more = ", ..." if any(field.required for field in info.fields) else ""
     return f'{{ kind = "{kind}"{more} }}'
 
@@ -76,7 +77,7 @@ def convert(cls: type[T], fields: Mapping[str, Any], place: str) -> T:
         ConfigError: a key is unknown or missing, or a value is of the wrong type.
         SimqueueError: the object refuses a value.
     """
-    info: Any = msgspec.inspect.type_info(cls)
+    info = _type_info(cast(Any, cls))
     known = {field.encode_name: field for field in info.fields}
     refuse_unknown(fields, known, place)
     missing = [key for key, field in known.items() if field.required and key not in fields]
@@ -130,6 +131,12 @@ def shown(value: Any) -> str:
     """A value as a message shows it: short, and as TOML has it where the two differ."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@lru_cache(maxsize=256)
+def _type_info(cls: Any) -> Any:
+    """Takes a millisecond, and the cells of a sweep ask for the same types thousands of times."""
+    return msgspec.inspect.type_info(cls)
 
 
 def _listed(known: Iterable[str]) -> str:

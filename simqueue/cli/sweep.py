@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from simqueue.sweep import Failure, Plan, Row
+    from concurrent.futures import Executor
+
+    from simqueue.sweep import Failure, Plan, Row, Store
 
 _FAILED, _INTERRUPTED = 1, 130
 
@@ -24,24 +28,36 @@ def sweep(
     file: Annotated[Path, typer.Argument(help="A scenario with a [sweep] table.")],
     out: Annotated[Path | None, typer.Option(help="Folder for table and figures; out/NAME if left out.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a CPU if left out.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Run on the workers of this Dask scheduler: tcp://HOST:PORT.")
+    ] = None,
+    requests: Annotated[bool, typer.Option("--requests", help="Leave the requests of every cell as Parquet.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: system.policy.max_batch=16. Repeatable.")
     ] = None,
 ) -> None:
-    """Simulate every combination of the [sweep] table; write one tidy table and the figures."""
+    """Simulate every combination of the [sweep] table; write one tidy table and the figures. The same command again
+    goes on from the cells that are finished."""
     from simqueue.config import read_table
-    from simqueue.pool import cpus
-    from simqueue.sweep import plan
+    from simqueue.errors import ConfigError
+    from simqueue.sweep import Store, plan
     from simqueue.sweep.folder import refuse_unusable
 
-    planned = plan(read_table(file, overrides or ()), file)
+    if cluster and workers:
+        raise ConfigError("--workers is for this machine, and --cluster for others: leave one of them out")
+    # Workers elsewhere stand in folders of their own.
+    planned = plan(read_table(file, overrides or ()), file.absolute() if cluster else file)
     folder = out or Path("out") / file.stem
     refuse_unusable(folder)
+    store = Store(folder.absolute() if cluster else folder)
     outcomes: dict[int, Row | Failure] = {}
     try:
-        _collect(planned, workers or cpus(), outcomes)
-        rows = _rows(outcomes)
-        files = _write(planned, rows, folder, figures=True) if rows else []
+        with _executor(planned, workers, cluster) as (executor, ahead):
+            _collect(planned, executor, store, outcomes, requests=requests, ahead=ahead)
+            rows = _rows(outcomes)
+            # Figures are drawn here, on all cores.
+            draw = partial(_drawn, planned, None if cluster else executor)
+            files = _write(planned, rows, folder, draw) if rows else []
     except KeyboardInterrupt:
         _interrupted(planned, _rows(outcomes), folder)
         raise typer.Exit(_INTERRUPTED) from None
@@ -49,7 +65,39 @@ def sweep(
     _report(planned, outcomes)
 
 
-def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> None:
+@contextmanager
+def _executor(plan: Plan, workers: int | None, cluster: str | None) -> Iterator[tuple[Executor | None, int]]:
+    """Where to run, and how many tasks it should have at a time: one that runs and one that waits for each worker."""
+    from simqueue.pool import cpus, pool
+
+    if cluster:
+        with _dask()(cluster, plan.path.parent) as (there, threads):
+            yield there, 2 * threads
+        return
+    processes = min(workers or cpus(), len(plan.cells))
+    with pool(processes) as here:
+        yield here, 2 * processes
+
+
+def _dask() -> Callable[[str, Path], AbstractContextManager[tuple[Executor, int]]]:
+    from simqueue.errors import ConfigError
+
+    try:
+        from simqueue.sweep.dask import connected
+    except ModuleNotFoundError:
+        raise ConfigError('--cluster needs Dask: pip install "simqueue[cluster]"') from None
+    return connected
+
+
+def _collect(
+    plan: Plan,
+    executor: Executor | None,
+    store: Store,
+    outcomes: dict[int, Row | Failure],
+    *,
+    requests: bool,
+    ahead: int,
+) -> None:
     """Fill ``outcomes`` cell by cell, so that what is finished is there when the run is interrupted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -62,7 +110,7 @@ def _collect(plan: Plan, workers: int, outcomes: dict[int, Row | Failure]) -> No
         Progress(
             *columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal
         ) as progress,
-        closing(run(plan, workers)) as finished,
+        closing(run(plan, executor, store, requests=requests, ahead=ahead)) as finished,
     ):
         bar = progress.add_task("", total=len(plan.cells))
         for number, outcome in finished:
@@ -75,25 +123,50 @@ def _rows(outcomes: dict[int, Row | Failure]) -> list[Row]:
     return [row for _, row in sorted(outcomes.items()) if isinstance(row, dict)]
 
 
-def _write(plan: Plan, rows: list[Row], folder: Path, *, figures: bool) -> list[Path]:
+def _write(plan: Plan, rows: list[Row], folder: Path, draw: Callable[[Path], list[Path]] | None) -> list[Path]:
     from simqueue.sweep.folder import written_aside
     from simqueue.sweep.table import table, write
 
     with written_aside(folder) as aside:
-        files = write(table(plan, rows), aside)
-        if figures:
-            from simqueue.plot.caption import of_sweep
-            from simqueue.plot.sweep import plot_sweep
-
-            files += plot_sweep(rows, plan.x, of_sweep(plan), aside)
+        files = write(table(plan, rows), aside) + (draw(aside) if draw else [])
     return [folder / file.name for file in files]
 
 
+def _drawn(plan: Plan, executor: Executor | None, folder: Path) -> list[Path]:
+    """All figures, of the table in the folder."""
+    from simqueue.errors import OutputError
+    from simqueue.plot.caption import of_sweep
+    from simqueue.sweep import Failure
+    from simqueue.sweep.each import each
+    from simqueue.sweep.folder import FIGURES
+
+    draw = partial(_figure, folder, plan.x, of_sweep(plan))
+    found: dict[str, list[Path]] = {}
+    for name, files in each(executor, draw, zip(FIGURES, FIGURES, strict=True), len(FIGURES)):
+        if isinstance(files, Failure):
+            raise OutputError(f"{folder.parent}: the figure {name} cannot be drawn ({files.reason}): run it again")
+        found[name] = files
+    return [file for name in FIGURES for file in found[name]]
+
+
+def _figure(folder: Path, x: str, caption: str, name: str) -> list[Path]:
+    from pyarrow import parquet
+
+    from simqueue.plot.sweep import plot_figure
+    from simqueue.sweep.folder import TABLE
+
+    return plot_figure(name, parquet.read_table(folder / TABLE).to_pylist(), x, caption, folder)
+
+
 def _interrupted(plan: Plan, rows: list[Row], folder: Path) -> None:
-    """Keep what is finished, without the figures, and say so in one line."""
-    files = _write(plan, rows, folder, figures=False) if rows else []
-    kept = f"written to {' and '.join(map(str, files))}" if files else "nothing written"
-    typer.echo(f"simqueue: interrupted: {len(rows)} of {len(plan.cells)} cells finished, {kept}", err=True)
+    """Write what is finished, without the figures, and say in one line how to go on."""
+    files = _write(plan, rows, folder, None) if rows else []
+    kept = f", written to {' and '.join(map(str, files))}" if files else ""
+    typer.echo(
+        f"simqueue: interrupted: {len(rows)} of {len(plan.cells)} cells finished{kept}; the same command again goes on "
+        "from there",
+        err=True,
+    )
 
 
 def _print(plan: Plan, rows: list[Row], files: list[Path]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from simqueue.plot import style
 from simqueue.sweep.cells import USERS
+from simqueue.sweep.folder import FIGURES
 
 Row = Mapping[str, Any]
 RATE, LOAD = "rate", "load"
@@ -62,26 +63,27 @@ class Line:
 
 
 def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
-    """Draw every figure of a sweep's table; unstable rows are left out, and the caption says so.
+    """Draw every figure of a sweep's table: see `plot_figure`."""
+    return [file for name in FIGURES for file in plot_figure(name, rows, x, caption, folder)]
+
+
+def plot_figure(name: str, rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
+    """Draw one figure of a sweep's table; unstable rows are left out, and the caption says so.
 
     Args:
+        name: of the figure, one of `simqueue.sweep.folder.FIGURES`.
         rows: of the table, at least one.
         x: the column of the x axis: ``rate`` (then drawn against the load too) or a swept number.
         caption: what was run.
         folder: where to write.
 
     Returns:
-        The files: SVG and PNG of each figure.
+        The files, SVG and PNG.
     """
-    lines = list(_lines(rows, x))
-    note = _note(rows)
-    files: list[Path] = []
     with style.look():
-        for name, draw in _FIGURES.items():
-            figure, remark = draw(lines, x)
-            style.caption(figure, "\n".join(text for text in (caption, remark, note) if text))
-            files += style.save(figure, folder / name)
-    return files
+        figure, remark = _FIGURES[name](list(_lines(rows, x)), x)
+        style.caption(figure, "\n".join(text for text in (caption, remark, _note(rows)) if text))
+        return style.save(figure, folder / name)
 
 
 def _lines(rows: Sequence[Row], x: str) -> Iterator[Line]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +30,6 @@ class Cell:
         values: what each swept key is, as its label says it: a number as it is, all else in a few letters.
         scenario: what to simulate; under ``load`` its arrivals are still to be brought to their rate.
         load: the rate as a fraction of the saturation throughput, or None: the rate is the scenario's own.
-        capacity: the same for all cells that have one saturation throughput.
     """
 
     label: str
@@ -40,7 +37,6 @@ class Cell:
     values: Mapping[str, Any]
     scenario: Scenario
     load: float | None
-    capacity: str
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,16 @@ class Plan:
 
 
 class _Point(NamedTuple):
-    """One value of one swept key, and what it is in a label and in a column."""
+    """One value of one swept key, the how manieth it is, and what it is in a label and in a column."""
 
     key: str
+    number: int
     value: Any
     entry: str
     column: Any
+
+
+Known = dict[tuple[int, ...], tuple[dict[str, Any], Scenario]]
 
 
 def plan(table: Mapping[str, Any], path: Path) -> Plan:
@@ -89,7 +89,8 @@ def plan(table: Mapping[str, Any], path: Path) -> Plan:
     hidden = frozenset({"rate"} if LOAD in axes else ())
     names = labels.names(list(axes))
     points = [_points(key, values, names[key], hidden) for key, values in axes.items()]
-    cells = tuple(_cell(table, path, combination, x) for combination in itertools.product(*points))
+    own, known = {key: value for key, value in table.items() if key != "sweep"}, Known()
+    cells = tuple(_cell(own, path, combination, x, known) for combination in itertools.product(*points))
     return Plan(table, path, tuple(axes), "rate" if x in (LOAD, RATE, None) else str(x), cells)
 
 
@@ -111,13 +112,24 @@ def _check_axis(key: str, values: Any) -> None:
         raise ConfigError(f'sweep: "{key}" = {shown(values)} is not a list: write [{shown(values)}]')
     if not values:
         raise ConfigError(f'sweep: "{key}" = [] leaves nothing to run: give at least one value, or remove the key')
-    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    twice = _twice(values)
     if twice is not None:
         raise ConfigError(f'sweep: "{key}" has {shown(twice)} twice: remove one')
     if key == LOAD:
         _check_loads(values)
     elif key.partition(".")[0] not in _PARTS or "." not in key:
         raise unknown("sweep", "key", key, (LOAD, "system.policy", "system.policy.max_batch", RATE))
+
+
+def _twice(values: list[Any]) -> Any | None:
+    """The first that has been there before; tables can only be looked for one by one."""
+    numbers: set[Any] = set()
+    tables: list[Any] = []
+    for value in values:
+        if value in (numbers if isinstance(value, Hashable) else tables):
+            return value
+        numbers.add(value) if isinstance(value, Hashable) else tables.append(value)
+    return None
 
 
 def _check_loads(values: list[Any]) -> None:
@@ -146,29 +158,37 @@ def _points(key: str, values: list[Any], name: str, hidden: frozenset[str]) -> l
     # A single value tells no cell from another.
     told = len(values) > 1
     entries = [labels.entry(name, value, word) * told for value, word in zip(values, words, strict=True)]
-    return [_Point(key, *point) for point in zip(values, entries, column, strict=True)]
+    return [_Point(key, n, *point) for n, point in enumerate(zip(values, entries, column, strict=True))]
 
 
-def _cell(table: Mapping[str, Any], path: Path, points: Sequence[_Point], x: str | None) -> Cell:
-    own = {key: value for key, value in table.items() if key != "sweep"}
-    label = ", ".join(point.entry for point in points if point.entry) or _policy(own, x)
-    chosen = {point.key: point.value for point in points}
-    load = chosen.pop(LOAD, None)
+def _cell(table: dict[str, Any], path: Path, points: Sequence[_Point], x: str | None, known: Known) -> Cell:
+    label = ", ".join(point.entry for point in points if point.entry) or _policy(table, x)
+    load = next((point.value for point in points if point.key == LOAD), None)
+    others = [point for point in points if point.key != LOAD]
+    numbers = tuple(point.number for point in others)
     try:
-        for key in sorted(chosen, key=lambda key: key.count(".")):
-            own = _with(own, key, chosen[key], path)
-        if RATE in chosen:
-            _refuse_users(own["workload"]["arrivals"].get("kind"), RATE, path)
-        scenario = scenario_from(own, path)
-        if scenario.cluster is not None:
-            raise ConfigError(f"{path}: [cluster] is for `simqueue simulate` and Python: leave it out of a sweep")
+        if numbers not in known:
+            known[numbers] = _scenario(table, path, {point.key: point.value for point in others})
+        own, scenario = known[numbers]
         if load is not None:
             _refuse_users(own["workload"].get("arrivals", {}).get("kind"), LOAD, path)
     except SimqueueError as error:
         raise type(error)(f"{error} (in the sweep's cell {label})") from None
     series = ", ".join(point.entry for point in points if point.entry and point.key != x) or _policy(own, x)
-    values = {point.key: point.column for point in points if point.key != LOAD}
-    return Cell(label, series, values, scenario, load, _capacity(own))
+    return Cell(label, series, {point.key: point.column for point in others}, scenario, load)
+
+
+def _scenario(table: dict[str, Any], path: Path, chosen: Mapping[str, Any]) -> tuple[dict[str, Any], Scenario]:
+    """The tables with these values in their places, and what they describe; it is the same at every load."""
+    own = table
+    for key in sorted(chosen, key=lambda key: key.count(".")):
+        own = _with(own, key, chosen[key], path)
+    if RATE in chosen:
+        _refuse_users(own["workload"]["arrivals"].get("kind"), RATE, path)
+    scenario = scenario_from(own, path)
+    if scenario.cluster is not None:
+        raise ConfigError(f"{path}: [cluster] is for `simqueue simulate` and Python: leave it out of a sweep")
+    return own, scenario
 
 
 def _refuse_users(kind: Any, key: str, path: Path) -> None:
@@ -186,23 +206,16 @@ def _policy(table: Mapping[str, Any], x: str | None) -> str:
 
 
 def _with(table: Mapping[str, Any], key: str, value: Any, path: Path) -> dict[str, Any]:
-    """The table with a dotted key set, the given one untouched."""
-    changed = deepcopy(dict(table))
+    """The table with a dotted key set; the given one stays as it is, and all that is not on the way is shared."""
+    changed = dict(table)
     *above, last = key.split(".")
     inner = changed
     for depth, part in enumerate(above):
-        inner = inner.setdefault(part, {})
-        if not isinstance(inner, dict):
+        below = inner.get(part, {})
+        if not isinstance(below, Mapping):
             place = ".".join(above[: depth + 1])
-            raise ConfigError(f'{path}: {place} = {shown(inner)} is not a table: sweep "{key}" cannot be set')
-    inner[last] = deepcopy(value)
+            raise ConfigError(f'{path}: {place} = {shown(below)} is not a table: sweep "{key}" cannot be set')
+        inner[part] = dict(below)
+        inner = inner[part]
+    inner[last] = value
     return changed
-
-
-def _capacity(table: Mapping[str, Any]) -> str:
-    """Saturation depends on the system and on the lengths, in their order, and not on when requests come: but in a
-    trace lengths come with arrivals, and in sessions they add up."""
-    workload = dict(table["workload"])
-    if workload.get("arrivals", {}).get("kind") not in ("trace", "sessions"):
-        workload.pop("arrivals", None)
-    return json.dumps([workload, table["system"], table.get("run", {}).get("seed")], sort_keys=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,12 +11,13 @@ from tempfile import mkdtemp
 
 from simqueue import folders
 from simqueue.errors import OutputError
+from simqueue.sweep.store import ASIDE, CELLS, REQUESTS
 
 TABLE, CSV = "sweep.parquet", "sweep.csv"
 FIGURES = ("response_time", "queueing_and_service", "batch_size", "ttft_and_tpot")
 ABOUT = b"simqueue.sweep"
 _OURS = {TABLE, CSV, *(f"{name}{kind}" for name in FIGURES for kind in (".svg", ".png"))}
-_ASIDE = ".simqueue-"
+_HEX = re.compile("[0-9a-f]{2}")
 
 
 def refuse_unusable(folder: Path) -> None:
@@ -28,10 +30,15 @@ def refuse_unusable(folder: Path) -> None:
 
 
 def _strange(folder: Path) -> list[str]:
-    """What is not a sweep's; figures and CSV are only beside a table of one."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_ASIDE))
-    ours = _OURS if _is_sweep(folder / TABLE) else set()
+    """What is not a sweep's; figures and CSV are only beside a table or the cells of one."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(ASIDE))
+    kept = {name for name in (CELLS, REQUESTS) if _is_kept(folder / name)}
+    ours = kept | _OURS if CELLS in kept or _is_sweep(folder / TABLE) else kept
     return [name for name in names if name not in ours]
+
+
+def _is_kept(path: Path) -> bool:
+    return path.is_dir() and all(_HEX.fullmatch(below.name) for below in path.iterdir())
 
 
 def _is_sweep(path: Path) -> bool:
@@ -55,10 +62,11 @@ def written_aside(folder: Path) -> Iterator[Path]:
     aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(mkdtemp(prefix=_ASIDE, dir=folder))
+        aside = Path(mkdtemp(prefix=ASIDE, dir=folder))
         yield aside
         written = {file.name for file in aside.iterdir()}
-        for name in written:
+        # Figures are known by the table that they are beside.
+        for name in sorted(written, key=lambda name: name != TABLE):
             (aside / name).replace(folder / name)
         for name in _OURS - written:
             (folder / name).unlink(missing_ok=True)

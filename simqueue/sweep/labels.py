@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,10 +55,11 @@ def _shortest(key: str, others: list[str]) -> str:
 
 def words(values: Sequence[Any], hidden: frozenset[str] = frozenset()) -> list[str]:
     """A name for each value of a swept key, no two the same, without ``hidden`` knobs and those in `common`."""
-    full = [shown(value) for value in values]
-    short = [shown(value, hidden | common(values).keys()) for value in values]
+    told = hidden | common(values).keys()
+    full, short = [shown(value) for value in values], [shown(value, told) for value in values]
     chosen = short if len(set(short)) == len(short) else full
-    return [word if chosen.count(word) == 1 else f"{word} #{i + 1}" for i, word in enumerate(chosen)]
+    times = Counter(chosen)
+    return [word if times[word] == 1 else f"{word} #{i + 1}" for i, word in enumerate(chosen)]
 
 
 def entry(name: str, value: Any, word: str) -> str:

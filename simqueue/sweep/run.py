@@ -1,36 +1,37 @@
-"""The cells of a plan, each simulated once, in this process or in several."""
+"""The cells of a plan, each simulated once, wherever there are processors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from simqueue.analysis.replications import replicate
-from simqueue.config import Scenario, named
+from simqueue.analysis.replications import REPLICATIONS
+from simqueue.config import named
 from simqueue.errors import SimqueueError
-from simqueue.metrics import PERCENTILES
-from simqueue.pool import pool, submit
-from simqueue.sim.simulate import fitted, saturation_rps
+from simqueue.pool import cpus
 from simqueue.sweep.cells import Cell, Plan
-from simqueue.workload import Workload, make_workload
+from simqueue.sweep.content import Content
+from simqueue.sweep.each import each
+from simqueue.sweep.store import Store
+from simqueue.sweep.task import Failure, Row, Task, done, made
 
-Row = dict[str, Any]
-STATS = ("mean", *(f"p{p}" for p in PERCENTILES), "max")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a cell has no figures, in one line."""
-
-    reason: str
+REQUESTS_FILE = "requests_file"
 
 
-def run(plan: Plan, workers: int = 1) -> Generator[tuple[int, Row | Failure], None, None]:
-    """``(number of the cell, its row or why there is none)`` as they finish; the same rows whatever ``workers``.
+def run(
+    plan: Plan,
+    executor: Executor | None = None,
+    store: Store | None = None,
+    *,
+    requests: bool = False,
+    ahead: int | None = None,
+) -> Generator[tuple[int, Row | Failure], None, None]:
+    """``(number of the cell, its row or why there is none)`` as they finish; the same rows whatever the executor.
 
     The saturation throughput of every distinct system comes first, computed once by a run in which every request waits
     from the start (`saturation_rps`), with the very lengths that its cells have. Under ``load`` a cell then meets the
@@ -38,122 +39,131 @@ def run(plan: Plan, workers: int = 1) -> Generator[tuple[int, Row | Failure], No
     loads meet the same customers, replication by replication (`simqueue.replicate`). A cell at a load above 1 confirms
     it: what it gets through is the saturation.
 
-    A cell that fails does not stop the others. Closing the iterator, or an interrupt, ends the processes. With several
-    workers they are spawned: a script that asks for them needs its ``if __name__ == "__main__"``.
+    A cell that fails does not stop the others. Those that are likely to take longest come first, so that nobody waits
+    for a last one.
+
+    Args:
+        plan: what to run.
+        executor: any of PEP 3148, this process if None; with `simqueue.pool.pool` processes that die are replaced.
+            Closing the iterator withdraws what waits there, and no more.
+        store: where what is finished is kept; what is there already comes first, and is not run again.
+        requests: also leave the requests of every cell's first replication there, as Parquet.
+        ahead: how many tasks the executor has at a time: some more than it has workers, or else these wait. If not
+            given twice as many as there are CPUs here.
 
     Raises:
-        SimqueueError: before anything runs, a workload cannot be made.
+        SimqueueError: a workload cannot be made, which is found before anything runs; the store cannot be written; a
+            worker would have other numbers.
+        BrokenExecutor: a worker died, and the executor takes no more tasks.
     """
-    _refuse(plan)
-    alike = {cell.capacity: cell for cell in reversed(plan.cells)}
-    with pool(min(workers, len(plan.cells))) as processes:
-        found = dict(_each(processes, _saturation, list(alike.values())))
-        capacity = {key: found[i] for i, key in enumerate(alike)}
-        yield from _each(processes, _row, [(cell, capacity[cell.capacity]) for cell in plan.cells])
+    files = store if requests else None
+    missing = []
+    for job in _jobs(plan):
+        if (figures := _kept(job, store, files)) is None:
+            missing.append(job)
+        else:
+            yield job.number, _row(job, figures, files)
+    _refuse(plan, missing)
+    ahead = ahead or 2 * cpus()
+    saturation = _saturations(missing, executor, store, ahead)
+    ready = []
+    for job in sorted(missing, key=_Job.brevity):
+        limit = saturation[job.content.saturation]
+        if isinstance(limit, Failure):
+            yield job.number, Failure(f"its saturation throughput: {limit.reason}")
+        else:
+            ready.append((job, limit))
+    tasks = ((job, job.task(limit, files)) for job, limit in ready)
+    for job, found in each(executor, done, tasks, ahead):
+        yield job.number, found if isinstance(found, Failure) else _finished(job, found, store, files)
 
 
-def _refuse(plan: Plan) -> None:
-    """Make every workload once, so that a trace that cannot be used is refused before anything runs."""
-    for cell in plan.cells:
-        try:
-            with named(plan.path):
-                _workload(cell.scenario)
-        except SimqueueError as error:
-            raise type(error)(f"{error} (in the sweep's cell {cell.label})") from None
+class _Job(NamedTuple):
+    """A cell, its number in the plan, what it depends on, and its key."""
+
+    number: int
+    cell: Cell
+    content: Content
+    key: str
+
+    def task(self, saturation_rps: float | None, files: Store | None) -> Task:
+        requests = files.requests_file(self.key) if files else None
+        return Task(self.cell.scenario, self.content.seen, self.cell.load, saturation_rps, requests)
+
+    def brevity(self) -> tuple[float, float]:
+        """Less for what takes longer: more requests, or a higher load, whose intervals ask for more."""
+        how, workload = self.cell.scenario.run, self.cell.scenario.workload
+        requests = (workload.requests or math.inf) * (how.replications or REPLICATIONS)
+        return -requests, -(self.cell.load or workload.mean_rate or 0.0)
 
 
-def _saturation(cell: Cell) -> float:
-    return saturation_rps(_workload(cell.scenario), cell.scenario.system)
+def _jobs(plan: Plan) -> Iterator[_Job]:
+    """Many cells have one scenario."""
+    known: dict[int, Content] = {}
+    for number, cell in enumerate(plan.cells):
+        if (same := id(cell.scenario)) not in known:
+            with _blamed_on(plan, cell):
+                known[same] = Content.of(cell.scenario)
+        yield _Job(number, cell, known[same], known[same].cell(cell.load))
 
 
-def _row(task: tuple[Cell, float | Failure]) -> Row | Failure:
-    cell, saturation = task
-    if isinstance(saturation, Failure):
-        return Failure(f"its saturation throughput: {saturation.reason}")
-    scenario, how = cell.scenario, cell.scenario.run
-    found = replicate(
-        scenario.workload,
-        scenario.system,
-        seed=how.seed,
-        replications=how.replications,
-        warmup=how.warmup,
-        precision=how.asked_precision,
-        base=scenario.path.parent,
-        rate=None if cell.load is None else cell.load * saturation,
-        saturation_rps=saturation,
-    )
-    return _figures(cell, found.summary())
+def _saturations(
+    jobs: Iterable[_Job], executor: Executor | None, store: Store | None, ahead: int
+) -> dict[str, float | Failure]:
+    """By key, each looked for once."""
+    alike = {job.content.saturation: job for job in jobs}
+    kept: dict[str, Any] = {key: store.get(key) if store else None for key in alike}
+    tasks = ((key, alike[key].task(None, None)) for key, found in kept.items() if found is None)
+    for key, found in each(executor, done, tasks, ahead):
+        kept[key] = found
+        if store and not isinstance(found, Failure):
+            store.put(key, found)
+    return {key: found if isinstance(found, Failure) else found["saturation_rps"] for key, found in kept.items()}
 
 
-def _figures(cell: Cell, summary: dict[str, Any]) -> Row:
-    """One row of the table: a summary with its tables laid flat, and behind it the half-widths of the intervals."""
-    half_width, short = summary.pop("half_width"), summary.pop("too_short")
-    rate, saturation = summary.pop("offered_rps"), summary.pop("saturation_rps")
-    load = rate / saturation if cell.load is None else cell.load
-    row = {"label": cell.label, "series": cell.series, **cell.values}
-    row |= {"load": load, "rate": rate, "saturation_rps": saturation}
-    return {
-        **row,
-        **_flat(_with_clients(summary)),
-        **{f"{name}_half_width": _known(value) for name, value in _flat(_with_clients(half_width)).items()},
-        "too_short": " ".join(one["figure"] for one in short),
-    }
+def _kept(job: _Job, store: Store | None, files: Store | None) -> Row | None:
+    """The figures of a cell that is finished, and whose requests are there if they are asked for."""
+    found = store.get(job.key) if store else None
+    if found is None:
+        return None
+    if files and found["requests_bytes"] != (_bytes(files.requests_file(job.key)) or 0):
+        return None
+    return dict(found["figures"])
 
 
-def _known(half_width: float) -> float | None:
-    return None if math.isnan(half_width) else half_width
+def _finished(job: _Job, figures: Row, store: Store | None, files: Store | None) -> Row | Failure:
+    size = _bytes(files.requests_file(job.key)) if files else None
+    if files and size is None:
+        return Failure(f"its requests are not in {files.folder}: the folder must be one that all workers share")
+    if store:
+        store.put(job.key, {"figures": figures, "requests_bytes": size})
+    return _row(job, figures, files)
 
 
-def _with_clients(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows of classes of clients as tables named after them."""
-    named = {
-        f"{told['client']}.{key}": value
-        for told in summary.get("by_client", ())
-        for key, value in told.items()
-        if key != "client"
-    }
-    return {key: value for key, value in summary.items() if key not in ("by_client", "level", "note")} | named
+def _bytes(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
-def _flat(figures: Mapping[str, Any]) -> Row:
-    row: Row = {}
-    for key, value in figures.items():
-        if value is None and key.endswith("_s"):
-            value = dict.fromkeys(STATS)
-        row |= {f"{key}_{name}": number for name, number in value.items()} if isinstance(value, dict) else {key: value}
-    return row
+def _row(job: _Job, figures: Row, files: Store | None) -> Row:
+    """One row of the table. Names are the same objects in all of them, for there may be many thousands of rows."""
+    row = {"label": job.cell.label, "series": job.cell.series, **job.cell.values, **figures}
+    if files:
+        row[REQUESTS_FILE] = files.requests_file(job.key).relative_to(files.folder).as_posix()
+    return {sys.intern(name): value for name, value in row.items()}
 
 
-def _workload(scenario: Scenario) -> Workload:
-    """Cut to the model's context before its rate is set: what is dropped there is no load."""
-    return fitted(_made(scenario.workload, scenario.run.seed, scenario.path.parent), scenario.system)
+def _refuse(plan: Plan, jobs: Sequence[_Job]) -> None:
+    """Make every workload once, whatever its rate and seed, so that a trace that cannot be used, or lengths that no
+    model takes, are refused before anything runs."""
+    for job in {job.content.lengths: job for job in reversed(jobs)}.values():
+        with _blamed_on(plan, job.cell):
+            made(job.cell.scenario)
 
 
-# Cells that differ in the system only come one after another.
-_made = lru_cache(maxsize=2)(make_workload)
-
-
-def _each(
-    processes: Executor | None, task: Callable[[Any], Any], items: Sequence[Any]
-) -> Iterator[tuple[int, Any | Failure]]:
-    """``(index, result or failure)`` of every item, as they finish."""
-    if processes is None:
-        for i, item in enumerate(items):
-            yield i, _guarded(task, item)
-        return
-    futures = {future: i for i, future in enumerate(submit(processes, partial(_guarded, task), items))}
-    for future in as_completed(futures):
-        error = future.exception()
-        yield futures[future], _failure(error) if isinstance(error, Exception) else future.result()
-
-
-def _guarded(task: Callable[[Any], Any], item: Any) -> Any | Failure:
+@contextmanager
+def _blamed_on(plan: Plan, cell: Cell) -> Iterator[None]:
     try:
-        return task(item)
-    except Exception as error:
-        return _failure(error)
-
-
-def _failure(error: Exception) -> Failure:
-    reason = str(error).partition("\n")[0]
-    return Failure(reason if isinstance(error, SimqueueError) else f"{type(error).__name__}: {reason}")
+        with named(plan.path):
+            yield
+    except SimqueueError as error:
+        raise type(error)(f"{error} (in the sweep's cell {cell.label})") from None

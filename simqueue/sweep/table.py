@@ -13,7 +13,7 @@ import msgspec
 
 from simqueue.sweep.cells import Plan
 from simqueue.sweep.folder import ABOUT, CSV, TABLE
-from simqueue.sweep.run import Row
+from simqueue.sweep.task import Row
 
 if TYPE_CHECKING:
     import pyarrow

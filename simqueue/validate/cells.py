@@ -14,6 +14,7 @@ from simqueue.config import Scenario, read_table
 from simqueue.cost.noise import NoNoise
 from simqueue.errors import ConfigError, SimqueueError
 from simqueue.sim.simulate import fitted, saturation_rps, simulate
+from simqueue.sweep.content import Content
 from simqueue.testbed import Live
 from simqueue.workload import Workload, make_workload
 
@@ -118,12 +119,12 @@ def _cases(table: Mapping[str, Any], path: Path) -> Iterator[Case]:
     capacity: dict[str, float] = {}
     for cell in _plan(table, path).cells:
         try:
-            workload = _workload(cell.scenario)
-            if cell.capacity not in capacity:
-                capacity[cell.capacity] = saturation_rps(workload, cell.scenario.system)
+            workload, alike = _workload(cell.scenario), Content.of(cell.scenario).saturation
+            if alike not in capacity:
+                capacity[alike] = saturation_rps(workload, cell.scenario.system)
         except SimqueueError as error:
             raise type(error)(f"{path}: {error} (in the cell {cell.label})") from None
-        saturation = capacity[cell.capacity]
+        saturation = capacity[alike]
         if cell.load is not None:
             workload = workload.at_rate(cell.load * saturation)
         load = None if workload.closed_loop else workload.rate / saturation

@@ -33,7 +33,7 @@ def test_table_and_figures_are_written(tmp_path: Path) -> None:
     path = write(tmp_path, POLICIES + "load = [0.4, 1.5]")
     done = simqueue("sweep", path, "--out", out, "--workers", "1", "--set", "run.replications=5")
     assert (done.returncode, done.stderr) == (0, "")
-    names = {"sweep.parquet", "sweep.csv", *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png"))}
+    names = {"cells", "sweep.parquet", "sweep.csv", *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png"))}
     assert {path.name for path in out.iterdir()} == names
     assert done.stdout.count("unstable") == 3
     assert f"wrote {out}: sweep.parquet, sweep.csv, response_time.svg" in done.stdout
@@ -73,9 +73,10 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path: Path, workers: str) -> No
     [line] = [line for line in said.decode().splitlines() if "interrupted" in line]
     kept = parquet.read_table(out / "sweep.parquet").num_rows
     assert f"{kept} of 297 cells finished, written to {out}/sweep.parquet and {out}/sweep.csv" in line
+    assert "; the same command again goes on from there" in line
     assert 1 <= kept < 297
     assert b"Traceback" not in said
-    assert sorted(path.name for path in out.iterdir()) == ["sweep.csv", "sweep.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == ["cells", "sweep.csv", "sweep.parquet"]
 
 
 def _rest(terminal: int) -> bytes:
@@ -99,6 +100,7 @@ def _rest(terminal: int) -> bytes:
         (("--set", "sweep=3"), "is not a table"),
         (("--workers", "0"), "--workers"),
         (("--out", "."), "which no sweep wrote"),
+        (("--workers", "2", "--cluster", "tcp://h:1"), "leave one of them out"),
     ],
 )
 def test_refusals_are_one_line_and_write_nothing(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

@@ -13,6 +13,7 @@ from scenes import POLICIES, scenario
 
 from simqueue.analysis.replications import replicate
 from simqueue.errors import OutputError, WorkloadError
+from simqueue.pool import pool
 from simqueue.sim import saturation_rps, simulate
 from simqueue.sweep import Failure, Plan, plan, run
 from simqueue.sweep.folder import refuse_unusable, written_aside
@@ -23,7 +24,8 @@ PATH = Path("scene.toml")
 
 
 def rows_of(made: Plan, workers: int = 1) -> list[dict[str, Any]]:
-    found = dict(run(made, workers))
+    with pool(workers) as executor:
+        found = dict(run(made, executor))
     assert not [outcome for outcome in found.values() if isinstance(outcome, Failure)]
     return [found[number] for number in range(len(made.cells))]  # type: ignore[misc]
 
@@ -160,6 +162,15 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
         refuse_unusable(tmp_path)
     with pytest.raises(OutputError, match="is no folder"):
         refuse_unusable(tmp_path / "sweep.csv" / "below")
+
+
+def test_a_folder_of_cells_is_a_sweeps_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "cells" / "0a").mkdir(parents=True)
+    (tmp_path / "batch_size.svg").write_text("drawn")
+    refuse_unusable(tmp_path)
+    (tmp_path / "cells" / "notes").mkdir()
+    with pytest.raises(OutputError, match=r"holds 'batch_size\.svg' and 1 more, which no sweep wrote"):
+        refuse_unusable(tmp_path)
 
 
 def test_a_former_sweep_is_replaced_and_a_failed_one_leaves_it(
