@@ -54,6 +54,18 @@ def test_weighted_values_are_as_if_repeated(pairs: list[tuple[int, int]]) -> Non
     assert found == (expected and pytest.approx(expected, rel=1e-12))
 
 
+@pytest.mark.parametrize("spread", [1.0, 8.0])
+def test_of_many_weighted_values_the_very_ones_are_found(spread: float) -> None:
+    """Also where nearly all of them lie in one bin of the histogram."""
+    rng = np.random.default_rng(1)
+    values, weights = rng.lognormal(0, spread, 50_000), rng.integers(1, 9, 50_000)
+    found, expected = metrics.weighted_stats(values, weights, 1.0), metrics.stats(np.repeat(values, weights))
+    assert found is not None
+    assert expected is not None
+    assert found.pop("mean") == pytest.approx(expected.pop("mean"), rel=1e-12)
+    assert found == expected
+
+
 def test_nothing_has_no_figures() -> None:
     nothing = np.zeros(0, np.int64)
     assert metrics.stats(nothing) is None

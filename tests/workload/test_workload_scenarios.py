@@ -15,6 +15,7 @@ from simqueue.estimate import refuse_if_too_much
 from simqueue.plot.caption import of_sweep
 from simqueue.sweep import plan
 from simqueue.sweep.cells import Cell, Plan
+from simqueue.sweep.content import Content
 from simqueue.workload import (
     Batches,
     ClientClass,
@@ -189,11 +190,11 @@ def test_a_load_may_be_swept_over_classes_and_sessions() -> None:
     lengths = {"prompt_tokens": {"kind": "fixed", "value": 3}, "output_tokens": {"kind": "fixed", "value": 2}}
     one = {"name": "a", "arrivals": {"kind": "poisson", "rate": 1.0}, **lengths}
     told = cells(classes=[one, one | {"name": "b"}])
-    assert len({cell.capacity for cell in told}) == 1
+    assert len({Content.of(cell.scenario).saturation for cell in told}) == 1
     sessions = {"kind": "sessions", "rate": 1.0, "turns": 3}
     swept = cells(arrivals=sessions, sweep={"workload.arrivals.turns": [1, 4]})
     # Prompts add up with turns, and saturation depends on them.
-    assert len({cell.capacity for cell in swept}) == 2
+    assert len({Content.of(cell.scenario).saturation for cell in swept}) == 2
 
 
 def test_a_figure_tells_the_classes_and_no_rate_that_its_axis_shows() -> None:
