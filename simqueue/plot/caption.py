@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simqueue.config import Run
 from simqueue.cost.linear import Affine
 from simqueue.cost.profile import Measured
 from simqueue.sweep import Plan, labels
@@ -62,10 +63,16 @@ def _workload(plan: Plan) -> str:
     else:
         parts.append(f"arrivals {_told(plan, 'workload.arrivals', workload['arrivals'])}")
     if "requests" in workload and not _swept(plan, "workload.requests"):
-        parts.append(f"{workload['requests']:,} requests a run")
+        parts.append(f"{workload['requests']:,} requests a run{_or_more(plan.cells[0].scenario.run)}")
     if isinstance(run.get("warmup"), int) and run["warmup"]:
         parts.append(f"the first {run['warmup']:,} left out")
     return ", ".join([*parts, f"seed {run.get('seed', 0)}"])
+
+
+def _or_more(run: Run) -> str:
+    if run.precision is None:
+        return ""
+    return f" or more (until {', '.join(run.precision_of)} is known to {100 * run.precision:g} %)"
 
 
 def _told(plan: Plan, key: str, table: Mapping[str, Any]) -> str:

@@ -113,6 +113,12 @@ def test_png_is_as_large_as_the_svg(by_load: tuple[Any, Path], name: str) -> Non
     assert height == pytest.approx(points[1] / 72 * 160, abs=1)
 
 
+def test_a_caption_says_how_long_runs_are_where_they_get_longer() -> None:
+    scenario = SCENARIO | {"run": {"precision": 0.07}, "sweep": {"load": LOADS}}
+    said = of_sweep(plan(scenario, Path("scene.toml")))
+    assert "300 requests a run or more (until response_s.p99 is known to 7 %), seed 0." in said
+
+
 def test_the_same_table_is_the_same_file(by_load: tuple[list[dict[str, Any]], Path], tmp_path: Path) -> None:
     rows, x, caption = swept(**{"system.policy": POLICIES, "load": LOADS})
     assert rows == by_load[0]
