@@ -43,7 +43,8 @@ def weighted_stats(values: NDArray[Any], weights: NDArray[np.int64], unit: float
     ranks = np.array([max(1, int(np.ceil(p / 100 * total - 1e-9))) for p in PERCENTILES])
     cuts = _at_ranks(values, weights, ranks)
     named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
-    mean = float(np.dot(values.astype(np.float64, copy=False), weights) / total / unit)
+    # By NumPy's own sum: the last digits of BLAS depend on how many threads it has.
+    mean = float(np.sum(values.astype(np.float64, copy=False) * weights) / total / unit)
     return {"mean": mean, **named, "max": float(values.max() / unit)}
 
 

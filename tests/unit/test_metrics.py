@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +67,23 @@ def test_of_many_weighted_values_the_very_ones_are_found(spread: float) -> None:
     assert expected is not None
     assert found.pop("mean") == pytest.approx(expected.pop("mean"), rel=1e-12)
     assert found == expected
+
+
+def test_threads_change_no_digit() -> None:
+    code = (
+        "import numpy as np; from simqueue import metrics; rng = np.random.default_rng(1); "
+        "print(metrics.weighted_stats(rng.random(400_000), rng.integers(1, 64, 400_000), 1.0))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert told[0] == told[1] != b""
 
 
 def test_nothing_has_no_figures() -> None:
