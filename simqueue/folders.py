@@ -1,9 +1,9 @@
-"""Folders to write to: refused before anything is run, rather than after."""
+"""Folders to write to: refused before anything is run, rather than after; files there as a whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from simqueue.errors import OutputError
@@ -42,3 +42,21 @@ def made(folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"folder {folder} cannot be made: {error.strerror}; choose another --out") from None
     return folder
+
+
+def written(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> list[Path]:
+    """The files of these names, each made by its writer aside, and then renamed; the folder is made too.
+
+    Raises:
+        OutputError: one cannot be written; none is half-written.
+    """
+    files = [made(folder) / name for name in writers]
+    for path, write in zip(files, writers.values(), strict=True):
+        aside = path.with_name(f".{path.name}.part")
+        try:
+            write(aside)
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from None
+    return files

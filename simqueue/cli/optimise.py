@@ -130,8 +130,7 @@ def _written(question: Question, race: Race, answer: Answer, evidence: bytes, fo
     import pyarrow
     from pyarrow import csv, parquet
 
-    from simqueue.errors import OutputError
-    from simqueue.folders import made
+    from simqueue.folders import written
     from simqueue.optimise.evidence import rows
     from simqueue.plot.pareto import plot_pareto
 
@@ -144,15 +143,7 @@ def _written(question: Question, race: Race, answer: Answer, evidence: bytes, fo
     if answer.chosen is not None:
         best = _best(question, answer.chosen, folder)
         writers["best.toml"] = lambda path: path.write_text(best, encoding="utf-8")
-    files = [made(folder) / name for name in writers]
-    for path, write in zip(files, writers.values(), strict=True):
-        aside = path.with_name(f".{path.name}.part")
-        try:
-            write(aside)
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from None
+    files = written(folder, writers)
     return [
         *files,
         *plot_pareto(answer, question.goal, race.searched, race.last, question.caption, folder / "pareto"),

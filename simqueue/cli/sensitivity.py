@@ -80,8 +80,7 @@ def _written(study: Study, answer: Answer, told: bytes, folder: Path) -> list[Pa
     import pyarrow
     from pyarrow import csv, parquet
 
-    from simqueue.errors import OutputError
-    from simqueue.folders import made
+    from simqueue.folders import written
     from simqueue.plot.sensitivity import plot_sensitivity
 
     table = pyarrow.Table.from_pylist(answer.effect_rows())
@@ -90,15 +89,7 @@ def _written(study: Study, answer: Answer, told: bytes, folder: Path) -> list[Pa
         "effects.parquet": lambda path: parquet.write_table(table, path),
         "effects.csv": lambda path: csv.write_csv(table, path),
     }
-    files = [made(folder) / name for name in writers]
-    for path, write in zip(files, writers.values(), strict=True):
-        aside = path.with_name(f".{path.name}.part")
-        try:
-            write(aside)
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from None
+    files = written(folder, writers)
     return [*files, *plot_sensitivity(study, answer, folder / "sensitivity")]
 
 

@@ -1,7 +1,7 @@
 """Runs of continuous batching without an event loop: the engine, its policy and the driver as one recursion.
 
 What the event loop does in general (`simqueue.sim.driver`, `simqueue.engine`) this does for one policy alone, where
-nothing is random and nobody hears of answers: with the same ticks, in a third of the time.
+nothing is random and nobody hears of answers: with the same ticks, in half of the time.
 """
 
 from __future__ import annotations
