@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from io import BytesIO
 from struct import Struct
 from types import MappingProxyType
@@ -27,9 +28,10 @@ NEVER = 1 << 200
 class Requests:
     """What the engine knows of each request, by id in order of arrival, and what it finds out. Ticks and tokens.
 
-    Plain lists: their items are read from Python twice as fast as those of flat arrays.
+    Plain lists, made when first asked for: their items are read from Python twice as fast as those of flat arrays.
 
     Attributes:
+        known: arrival, prompt and output as arrays, as they were given.
         arrival: when it reaches the queue; one more entry than requests, `NEVER`.
         prompt, output: its lengths. ``output`` is for the engine alone; policies never see it.
         max_output, predicted_output: what policies may see of the output instead, where the workload has it.
@@ -64,9 +66,7 @@ class Requests:
         adopted: bool = False,
     ) -> None:
         self.count = len(arrival)
-        self.arrival: list[int] = [*arrival.tolist(), NEVER]
-        self.prompt: list[int] = prompt.tolist()
-        self.output: list[int] = output.tolist()
+        self.known = arrival, prompt, output
         self.max_output = max_output
         self.predicted_output = predicted_output
         self.hashes = hashes
@@ -75,12 +75,31 @@ class Requests:
         self.adopted = adopted
         self.scheduled: dict[int, int] = {}
         self.first_token: dict[int, int] = {}
-        self.finished = [-1] * self.count
         self.outcome: dict[int, Outcome] = {}
         self.preemptions: Counter[int] = Counter()
         self.recomputed: Counter[int] = Counter()
         self.cached: dict[int, int] = {}
         self.spells: list[tuple[int, int, int, int]] = []
+
+    @cached_property
+    def arrival(self) -> list[int]:
+        """See above."""
+        return [*self.known[0].tolist(), NEVER]
+
+    @cached_property
+    def prompt(self) -> list[int]:
+        """See above."""
+        return list(self.known[1].tolist())
+
+    @cached_property
+    def output(self) -> list[int]:
+        """See above."""
+        return list(self.known[2].tolist())
+
+    @cached_property
+    def finished(self) -> list[int]:
+        """See above."""
+        return [-1] * self.count
 
     @property
     def columns(self) -> list[list[Any]]:
@@ -153,8 +172,8 @@ class Leaps:
         self.chunks: dict[int, tuple[int, int, int, int]] = {}
         self.paused: dict[int, int] = {}
         self._rows = BytesIO()
-        # Appends one leap, as `leap_row` has it; a method of its own would cost as much again.
-        self.append: Callable[[bytes], object] = self._rows.write
+        # Appends a leap, as `leap_row` has it, or several; a method of its own would cost as much again.
+        self.append: Callable[[bytes | memoryview], object] = self._rows.write
 
     def add_pause(self, rows: int) -> None:
         """In the leap that is appended next, so many rows that decode do not go on."""

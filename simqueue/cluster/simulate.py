@@ -35,7 +35,6 @@ from simqueue.record import Column, Requests
 from simqueue.replica import core, is_paged, turns_away
 from simqueue.sim.given import Bound, delays_of, expect, fits, limits_of, requests_of, source_of
 from simqueue.sim.simulate import bind, fitted, last_arrival_s, run, unanswered
-from simqueue.source import Columns
 from simqueue.system import System
 from simqueue.units import Grid
 from simqueue.workload import Workload
@@ -165,7 +164,7 @@ def _apart(
         if len(rows):
             mine = part_of(workload, {name: column[rows] for name, column in workload.columns.items()})
             requests = requests_of(bound, mine, arrival[rows])
-            leaps = run(bound, mine, requests, Columns(requests.arrival), longest_leap)
+            leaps = run(bound, mine, requests, None, longest_leap)
             yield Served(number, rows, requests, leaps, 0)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.cost.base import UNLIMITED, StepCost
+from simqueue.cost.prices import MOST_TICKS, Column, Priced, Prices
 from simqueue.plan import Shape, Work
 
 
@@ -55,6 +56,13 @@ class ExposedCost:
     ) -> NDArray[np.int64]:
         """Many decode steps at once."""
         return self._cost.column(rows, context, longest) + (self._step + self._row * rows)
+
+    def prices(self, rows: int, prompt: Column, output: Column) -> Prices | None:
+        """See `simqueue.cost.prices.Priced`."""
+        known = self._cost.prices(rows, prompt, output) if isinstance(self._cost, Priced) else None
+        if known is None or self._added(rows) * int(output.max()) > MOST_TICKS:
+            return None
+        return known._replace(added=self._step, added_row=self._row)
 
     def _added(self, rows: int) -> int:
         return self._step + self._row * rows

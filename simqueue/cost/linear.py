@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import seconds
+from simqueue.cost.prices import MOST_TICKS, Column, Prices
 from simqueue.errors import ConfigError
 from simqueue.plan import Shape
 from simqueue.units import Grid
@@ -116,3 +117,11 @@ class LinearCost:
         """Many decode steps at once."""
         linear = self.base + self.per_decode * rows + self.per_context * context
         return np.asarray(np.maximum(linear, self.floor), np.int64)
+
+    def prices(self, rows: int, prompt: Column, output: Column) -> Prices | None:
+        """See `simqueue.cost.prices.Priced`."""
+        tokens = rows * (int(prompt.max()) + int(output.max()))
+        longest = self.floor + self.base + self.per_decode * rows + (self.per_new + self.per_context) * tokens
+        if longest * int(output.max()) > MOST_TICKS:
+            return None
+        return Prices(linear=(self.base, self.per_row, self.per_new, self.per_context, self.floor))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.cost.interpolate import along, between, by_rows
+from simqueue.cost.prices import MOST_TICKS, Prices
 from simqueue.errors import ProfileError
 from simqueue.plan import Shape
 from simqueue.profile import Profile
 from simqueue.units import Grid
 
+T = TypeVar("T")
+# So many decode steps are priced beforehand; where costs go beyond what was measured, up to so many times as many rows.
+_MOST_PRICES, _FARTHER = 1 << 21, 4
 _Prefills = dict[int, tuple[list[int], list[int]]]
 
 
@@ -72,6 +76,7 @@ class TableCost:
         # alone.
         self._prefills: tuple[_Prefills, _Prefills] = ({}, {})
         self._mixed = grid.ticks(profile.mixed_s * self._terms.prefill)
+        self._prices = Prices()
 
     def step(self, shape: Shape) -> int:
         """Prefill, decode, and what doing both in one step saves or costs."""
@@ -128,6 +133,40 @@ class TableCost:
     ) -> NDArray[np.int64]:
         """Many decode steps at once."""
         return by_rows(rows, lambda r, at: self._array(r, int(longest[at].max()))[longest[at]])
+
+    def prices(self, rows: int, prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Prices | None:
+        """See `simqueue.cost.prices.Priced`. Kept, and made anew, twice as far, where more is asked for."""
+        known, widest, longest = self._prices, int(prompt.max()), int(prompt.max() + output.max())
+        if self._beyond:
+            rows = min(rows, _FARTHER * self._table.rows[-1])
+        else:
+            rows = min(rows, self._table.rows[-1], self._prefill.rows[-1])
+            longest = longest if self._holds_at_end else min(longest, self._table.longest[-1])
+            widest = min(widest, self._prefill.width[-1])
+        have = len(known.decode_of) - 1, len(known.prefill_of) - 1, known.sums.shape[1] - 2
+        if any(asked > there for asked, there in zip((rows, widest, longest), have, strict=True)):
+            most = max(rows, have[0]), max(2 * widest, have[1]), max(longest, have[2])
+            if most[0] * (most[1] + most[2]) > _MOST_PRICES:
+                return None
+            self._prices = known = self._priced(*most)
+        return known if known.sums.max() < MOST_TICKS else None
+
+    def _priced(self, rows: int, widest: int, longest: int) -> Prices:
+        if not self._beyond:
+            widest = min(widest, self._prefill.width[-1])
+        for n in range(1, rows + 1):
+            self._decode(n, longest)
+        decode_of, lists = _shared([self._sums[n] for n in range(1, rows + 1)])
+        columns = min(map(len, lists))
+        prefill_of, pairs = _shared([self._prefill_by_rows(width, 0, rows) for width in range(1, widest + 1)])
+        return Prices(
+            decode_of=np.array([0, *decode_of]),
+            sums=np.array([one[:columns] for one in lists]),
+            prefill_of=np.array([-1, *prefill_of]),
+            beside=np.array([beside[: rows + 1] for beside, _ in pairs]),
+            alone=np.array([alone[: rows + 1] for _, alone in pairs]),
+            mixed=self._mixed,
+        )
 
     def _array(self, rows: int, longest: int) -> NDArray[np.int64]:
         """`_decode` as an array."""
@@ -241,3 +280,10 @@ class TableCost:
             f"profile {self._name} was measured for 1 to {most} {what}, and {asked} are asked for: stay within (policy "
             "limits, lengths) or set extrapolate = true"
         )
+
+
+def _shared(items: Sequence[T]) -> tuple[list[int], list[T]]:
+    """The different ones of these, and which of them each is; two are the same if they are one object."""
+    different = {id(one): one for one in items}
+    place = {name: i for i, name in enumerate(different)}
+    return [place[id(one)] for one in items], list(different.values())

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
-from simqueue.policy import Continuous
-from simqueue.record import Leaps, Requests
-from simqueue.sim.bulk import bulk_run
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from simqueue.cost.prices import MOST_TICKS, Priced
+from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Static
+from simqueue.record import Column, Leaps, Requests
 from simqueue.sim.given import Bound, delays_of, limits_of
-from simqueue.sim.seated import seated_run
-from simqueue.source import Columns, Source
+from simqueue.units import Grid
+
+try:
+    from simqueue.sim import recursions
+except ImportError:  # pragma: no cover
+    # Where it could not be compiled everything goes through the event loop.
+    recursions = None  # type: ignore[assignment]
+
+_FOREVER = -1
 
 
-def shortcut(bound: Bound, requests: Requests, source: Source) -> Leaps | None:
-    """What `simqueue.sim.driver.drive` does, to the tick, in a part of its time, where nothing is random, nobody gives
-    up, is turned away or waits for an answer, the server does nothing beside its steps, and the policy is one of those
-    that are known here; None elsewhere. Fills in ``requests``."""
+def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
+    """What `simqueue.sim.driver.drive` does, to the tick, in a hundredth of its time, where nothing is random, nobody
+    gives up, is turned away or waits for an answer, the server does nothing beside its steps, and policy and cost are
+    of those that are known here; None elsewhere. Fills in ``requests``."""
     # What is added to the rows of a step is for those who hear of their answers.
     delays = delays_of(bound)._replace(response_per_row=0)
-    waits = not isinstance(source, Columns) or requests.patience is not None
-    if waits or any(delays) or any(limits_of(bound)) or bound.spread is not None:
+    noisy, leave = bound.spread is not None, requests.patience is not None
+    if recursions is None or noisy or leave or any(delays) or any(limits_of(bound)):
         return None
-    policy = bound.system.policy
-    # Of these very classes: one that is derived from them may decide otherwise.
-    if type(policy) is Continuous:
-        return seated_run(requests, bound.cost, policy.max_seqs) if policy.max_tokens is None else None
-    return bulk_run(policy, bound.grid, requests, bound.cost)
+    known = _recursion(bound.system.policy, bound.grid, requests.count)
+    arrival, prompt, output = requests.known
+    if known is None or not isinstance(bound.cost, Priced) or arrival[-1] > MOST_TICKS:
+        return None
+    run, rows = known
+    prices = bound.cost.prices(rows, prompt, output)
+    finished = np.full(requests.count, -1, np.int64)
+    if prices is None or (table := run(arrival, prompt, output, finished, prices)) is None:
+        return None
+    # Nobody changes it any more, so that it may be an array.
+    requests.finished = finished  # type: ignore[assignment]
+    leaps = Leaps()
+    leaps.append(table.data)
+    return leaps
+
+
+def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable[..., Column | None], int] | None:
+    """Which it is, and the most rows of a step. Of these very classes: one that is derived from them may decide
+    otherwise."""
+    if type(policy) is NoBatching:
+        return partial(recursions.bulk, least=1, most=1, wait=0, with_batch=False), 1
+    if type(policy) is Continuous and policy.max_tokens is None:
+        return partial(recursions.seated, seats=policy.max_seqs), min(policy.max_seqs, count)
+    if type(policy) is Static:
+        least, most, wait = policy.batch, policy.batch, _FOREVER
+    elif type(policy) is Dynamic:
+        decider = policy.decider(grid)
+        least, most = decider.min_batch, decider.max_batch
+        wait = _FOREVER if decider.max_wait is None else min(decider.max_wait, MOST_TICKS)
+    else:
+        return None
+    # More than there are is as many as there are.
+    least, most = min(least, count + 1), min(most, count + 1)
+    return partial(recursions.bulk, least=least, most=most, wait=wait, with_batch=policy.release == "batch"), most

@@ -64,7 +64,7 @@ def simulate(
         requests = requests_of(bound, workload, arrival)
         ticks, over = bound.grid.ticks, system.overheads
         paths = ticks(over.request_path_s), ticks(over.response_path_s)
-        source = source_of(workload, bound.grid, requests, *paths)
+        source = source_of(workload, bound.grid, requests, *paths) if workload.waits else None
         leaps = run(bound, workload, requests, source, longest_leap)
         if workload.waits:
             arrival = np.array(requests.arrival[:-1], np.int64) - bound.grid.ticks(system.overheads.request_path_s)
@@ -171,7 +171,7 @@ def _saturate(workload: Workload, system: System) -> float:
     with fits(bound.grid):
         requests = requests_of(bound, workload, np.zeros(len(workload), np.int64))
         requests.patience = None
-        leaps = run(bound, workload, requests, Columns(requests.arrival), UNLIMITED)
+        leaps = run(bound, workload, requests, None, UNLIMITED)
         scheduled, _, finished = settle(requests, leaps.columns(), with_batch=True)
     served = np.ones(len(finished), bool)
     served[list(requests.outcome)] = False
@@ -207,10 +207,13 @@ def last_arrival_s(workload: Workload) -> float:
     return float(workload.arrival_s[-1])
 
 
-def run(bound: Bound, workload: Workload, requests: Requests, source: Source, longest_leap: int) -> Leaps:
-    """Drive one replica until every request of ``source`` has finished; fills in ``requests``."""
-    if longest_leap >= UNLIMITED and (leaps := shortcut(bound, requests, source)):
-        return leaps
+def run(bound: Bound, workload: Workload, requests: Requests, source: Source | None, longest_leap: int) -> Leaps:
+    """Drive one replica until every request has finished; fills in ``requests``. ``source``: who waits for answers;
+    None if nobody does, and arrivals are known."""
+    if source is None:
+        if longest_leap >= UNLIMITED and (leaps := shortcut(bound, requests)):
+            return leaps
+        source = Columns(requests.arrival)
     cost: Timing = bound.cost if bound.spread is None else NoisyCost(bound.cost, bound.spread, bound.seed)
     hash_tokens = workload.meta["hash_block_tokens"]
     engine = core(bound.system, requests, bound.grid, hash_tokens=hash_tokens, track_extremes=cost.needs_longest)

@@ -27,7 +27,6 @@ from simqueue import (
 from simqueue.cost.base import UNLIMITED
 from simqueue.errors import ConfigError
 from simqueue.policy import BatchingPolicy
-from simqueue.sim import bulk
 from simqueue.workload import FixedThink, Geometric, Lognormal, Poisson, Users
 
 # One less than no limit: never reached, and yet step by step is what the event loop is for.
@@ -101,15 +100,7 @@ class OneMore(Static, frozen=True):
 )
 def test_all_else_goes_through_the_event_loop(spec: WorkloadSpec, system: System, taken: list[bool]) -> None:
     simulate(make_workload(spec, 1), system)
-    assert taken == [False]
-
-
-def test_contexts_too_long_to_price_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of requests that are served alone, whose decode steps are otherwise summed beforehand."""
-    monkeypatch.setattr(bulk, "_LONGEST", 50)
-    system, workload = System(policy=NoBatching(), cost=COSTS[0]), make_workload(SPEC, 3).at_rate(9.0)
-    short, loop = simulate(workload, system), simulate(workload, system, longest_leap=LOOP)
-    np.testing.assert_array_equal(short.finished, loop.finished)
+    assert not any(taken)
 
 
 @pytest.mark.parametrize("policy", [NoBatching(), Static(batch=2), Continuous(max_seqs=2)], ids=str)

@@ -1,0 +1,17 @@
+from simqueue.cost.prices import Prices
+from simqueue.record import Column
+
+def bulk(
+    arrival: Column,
+    prompt: Column,
+    output: Column,
+    finished: Column,
+    given: Prices,
+    least: int,
+    most: int,
+    wait: int,
+    with_batch: bool,
+) -> Column | None: ...
+def seated(
+    arrival: Column, prompt: Column, output: Column, finished: Column, given: Prices, seats: int
+) -> Column | None: ...

@@ -1,0 +1,298 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Whole runs as recursions over their leaps, compiled: what the event loop does, to the tick, for a few policies.
+
+Ticks and tokens are int64. Whoever calls has seen to it that no step, nor all that an answer takes, comes near
+`LIMIT`; a run that goes beyond it, or a step that has no price, ends the recursion: then the event loop says why.
+"""
+
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+cdef int64_t LIMIT = 1 << 62
+cdef int64_t NEVER = (1 << 63) - 1
+# A heap entry is `key * _APART + request`.
+cdef int64_t APART = 1 << 32
+cdef int FIELDS = 8
+
+
+cdef class Prices:
+    """`simqueue.cost.prices.Prices`, as the loops read them."""
+
+    cdef bint linear
+    cdef const int64_t[::1] decode_of, prefill_of
+    cdef const int64_t[:, ::1] sums, beside, alone
+    cdef int64_t base, per_row, per_new, per_context, floor, mixed, added, added_row
+
+    def __init__(self, given):
+        self.linear = given.linear is not None
+        if self.linear:
+            self.base, self.per_row, self.per_new, self.per_context, self.floor = given.linear
+        else:
+            self.decode_of, self.sums = given.decode_of, given.sums
+            self.prefill_of, self.beside, self.alone = given.prefill_of, given.beside, given.alone
+        self.mixed, self.added, self.added_row = given.mixed, given.added, given.added_row
+
+    cdef int64_t decoding(self, int64_t rows, int64_t context, int64_t longest, int64_t steps) noexcept nogil:
+        """How long so many decode steps last together; -1 if one of them has no price."""
+        cdef int64_t first, slope, flat, total, at
+        if self.linear:
+            first = self.base + (self.per_row + self.per_new) * rows + self.per_context * context
+            slope = self.per_context * rows
+            flat = 0
+            if first < self.floor:
+                flat = steps
+                if slope:
+                    flat = min(steps, (self.floor - first + slope - 1) // slope)
+            total = self.floor * flat + first * (steps - flat)
+            total += slope * ((steps * (steps - 1) >> 1) - (flat * (flat - 1) >> 1))
+        else:
+            if rows >= self.decode_of.shape[0] or longest + steps >= self.sums.shape[1]:
+                return -1
+            at = self.decode_of[rows]
+            total = self.sums[at, longest + steps] - self.sums[at, longest]
+        return total + (self.added + self.added_row * rows) * steps
+
+    cdef int64_t leap(
+        self, int64_t rows, int64_t context, int64_t longest, int64_t steps, int64_t limit, int64_t* total
+    ) noexcept nogil:
+        """Of these steps the first that together last ``limit`` or more, or all; -1 if one has no price."""
+        cdef int64_t fewest = 1, middle
+        total[0] = self.decoding(rows, context, longest, steps)
+        if total[0] < 0:
+            return -1
+        if total[0] <= limit:
+            return steps
+        while fewest < steps:
+            middle = (fewest + steps) >> 1
+            if self.decoding(rows, context, longest, middle) >= limit:
+                steps = middle
+            else:
+                fewest = middle + 1
+        total[0] = self.decoding(rows, context, longest, steps)
+        return steps
+
+    cdef int64_t prefilling(
+        self, int64_t rows, int64_t context, int64_t longest, int64_t prompts, int64_t tokens, int64_t widest
+    ) noexcept nogil:
+        """How long the step lasts in which ``prompts`` whole prompts are computed and ``rows`` decode."""
+        cdef int64_t total, at, added = self.added + self.added_row * rows if rows else 0
+        if self.linear:
+            total = self.base + (self.per_row + self.per_new) * rows + self.per_row * prompts
+            total += self.per_new * tokens + self.per_context * context
+            return max(total, self.floor) + added
+        if widest >= self.prefill_of.shape[0] or prompts >= self.alone.shape[1]:
+            return -1
+        at = self.prefill_of[widest]
+        if at < 0:
+            return -1
+        if not rows:
+            return self.alone[at, prompts]
+        if rows >= self.decode_of.shape[0] or longest + 1 >= self.sums.shape[1]:
+            return -1
+        total = self.beside[at, prompts] + self.mixed
+        total += self.sums[self.decode_of[rows], longest + 1] - self.sums[self.decode_of[rows], longest]
+        return max(total, 1) + added
+
+
+def bulk(
+    const int64_t[::1] arrival,
+    const int64_t[::1] prompt,
+    const int64_t[::1] output,
+    int64_t[::1] finished,
+    given,
+    int64_t least,
+    int64_t most,
+    int64_t wait,
+    bint with_batch,
+):
+    """Run to completion by the general bulk service rule (Neuts, "A general class of bulk queues with Poisson input",
+    Annals of Mathematical Statistics 38, 1967) with a deadline: a free server starts up to ``most`` as soon as
+    ``least`` wait, or the oldest has waited ``wait`` ticks.
+
+    Nothing happens while a batch runs that the next decision would depend on but arrivals, which are known.
+
+    Args:
+        arrival, prompt, output: ``(requests,)``; fills in ``finished``.
+        given: `simqueue.cost.prices.Prices`.
+        least, most, wait: see above; a ``wait`` below 0: until ``least`` wait, or nobody can come any more.
+        with_batch: answers leave when their batch ends.
+
+    Returns:
+        int64 ``(leaps, 8)``, as `simqueue.record.Leaps`; None where this cannot tell.
+    """
+    cdef Prices price = Prices(given)
+    cdef int64_t count = arrival.shape[0], head = 0, free = 0, done = 0
+    cdef int64_t end, last, due, start, i, tokens, widest, steps, first, total, size
+    table = np.empty((count, FIELDS), np.int64)
+    cdef int64_t[:, ::1] leaps = table
+    with nogil:
+        while head < count:
+            last = head + least - 1
+            due = arrival[min(last, count - 1)] if last < count or wait < 0 else NEVER
+            if wait >= 0:
+                due = min(due, arrival[head] + wait)
+            start = max(free, due)
+            end, tokens, widest, steps = head, 0, 0, 0
+            while end < count and end - head < most and (arrival[end] <= start or end == head):
+                tokens += prompt[end]
+                widest = max(widest, prompt[end])
+                steps = max(steps, output[end])
+                end += 1
+            size = end - head
+            first = price.prefilling(0, 0, 0, size, tokens, widest)
+            total = price.decoding(size, tokens, widest, steps - 1)
+            if first < 0 or total < 0 or start > LIMIT - first - total:
+                break
+            total += first
+            for i in range(head, end):
+                finished[i] = start + total
+                if not with_batch and output[i] < steps:
+                    finished[i] = start + first + price.decoding(size, tokens, widest, output[i] - 1)
+            _write(leaps, done, start, steps, first, total, size, 0, 0, 0)
+            done += 1
+            head, free = end, start + total
+    return table[:done] if head == count else None
+
+
+def seated(
+    const int64_t[::1] arrival,
+    const int64_t[::1] prompt,
+    const int64_t[::1] output,
+    int64_t[::1] finished,
+    given,
+    int64_t seats,
+):
+    """Continuous batching with whole prompts, first come first served, as many at a time as there are ``seats``
+    (`simqueue.Continuous`): the engine, its policy and the driver as one recursion. See `bulk`."""
+    cdef Prices price = Prices(given)
+    cdef int64_t count = arrival.shape[0], most = min(seats, count)
+    cdef int64_t now = 0, clock = 0, rows = 0, context = 0, longest = 0, head = 0, tail = 0, done = 0
+    cdef int64_t due, admitted, end, i, steps, tokens, widest, first, total, more, taken, deepest
+    cdef int64_t ends = 0, begun = 0
+    cdef bint known = True
+    # Every leap ends with an arrival or a finish, or begins with an admission.
+    table = np.empty((3 * count + 1, FIELDS), np.int64)
+    cdef int64_t[:, ::1] leaps = table
+    # Who finishes at which decode step; and when the cache of each was empty, as if it had always grown by a token.
+    cdef int64_t[::1] finishing = np.empty(most + 1, np.int64), empty = np.empty(count + 1, np.int64)
+    with nogil:
+        while True:
+            while tail < count and arrival[tail] <= now:
+                tail += 1
+            admitted = min(tail - head, seats - rows)
+            due = (arrival[tail] if tail < count else NEVER) - now
+            if admitted:
+                end, tokens, widest = head + admitted, 0, 0
+                for i in range(head, end):
+                    tokens += prompt[i]
+                    widest = max(widest, prompt[i])
+                    _push(finishing, &ends, (clock + output[i]) * APART + i)
+                steps = finishing[0] // APART - clock
+                first = price.prefilling(rows, context, longest, admitted, tokens, widest)
+                total, taken = first, 1
+                if first < 0:
+                    known = False
+                    break
+                if steps > 1 and first < due:
+                    deepest = max(longest + 1, widest)
+                    more = price.leap(rows + admitted, context + rows + tokens, deepest, steps - 1, due - first, &total)
+                    if more < 0:
+                        known = False
+                        break
+                    taken, total = more + 1, total + first
+                _write(leaps, done, now, taken, first, total, admitted, rows, context, longest)
+                context += rows * taken + tokens + admitted * (taken - 1)
+                rows += admitted
+                if not price.linear:
+                    for i in range(head, end):
+                        _push(empty, &begun, (clock + 1 - prompt[i]) * APART + i)
+                head = end
+            elif rows:
+                steps = finishing[0] // APART - clock
+                taken = price.leap(rows, context, longest, steps, due, &total)
+                if taken < 0:
+                    known = False
+                    break
+                _write(leaps, done, now, taken, 0, total, 0, rows, context, longest)
+                context += rows * taken
+            elif tail < count:
+                now = arrival[tail]
+                continue
+            else:
+                break
+            done += 1
+            if now > LIMIT - total:
+                known = False
+                break
+            now, clock = now + total, clock + taken
+            while ends and finishing[0] < (clock + 1) * APART:
+                i = finishing[0] % APART
+                _pop(finishing, &ends)
+                finished[i] = now
+                context -= prompt[i] + output[i] - 1
+                rows -= 1
+            while begun and finished[_request(empty[0])] >= 0:
+                _pop(empty, &begun)
+            longest = clock - _key(empty[0]) if begun else 0
+    return table[:done] if known else None
+
+
+cdef inline int64_t _key(int64_t entry) noexcept nogil:
+    """Of an entry whose key may be below 0."""
+    return entry >> 32
+
+
+cdef inline int64_t _request(int64_t entry) noexcept nogil:
+    return entry & (APART - 1)
+
+
+cdef inline void _push(int64_t[::1] heap, int64_t* size, int64_t entry) noexcept nogil:
+    cdef int64_t at = size[0], above
+    size[0] += 1
+    while at:
+        above = (at - 1) >> 1
+        if heap[above] <= entry:
+            break
+        heap[at] = heap[above]
+        at = above
+    heap[at] = entry
+
+
+cdef inline void _pop(int64_t[::1] heap, int64_t* size) noexcept nogil:
+    """Take the least one out."""
+    cdef int64_t at = 0, below = 1, entry
+    size[0] -= 1
+    entry = heap[size[0]]
+    while below < size[0]:
+        if below + 1 < size[0] and heap[below + 1] < heap[below]:
+            below += 1
+        if heap[below] >= entry:
+            break
+        heap[at] = heap[below]
+        at = below
+        below = 2 * at + 1
+    heap[at] = entry
+
+
+cdef inline void _write(
+    int64_t[:, ::1] leaps,
+    int64_t at,
+    int64_t start,
+    int64_t steps,
+    int64_t first,
+    int64_t total,
+    int64_t admitted,
+    int64_t rows,
+    int64_t context,
+    int64_t longest,
+) noexcept nogil:
+    """One leap, in the order of `simqueue.record.STEP_FIELDS`."""
+    leaps[at, 0] = start
+    leaps[at, 1] = steps
+    leaps[at, 2] = first
+    leaps[at, 3] = total
+    leaps[at, 4] = admitted
+    leaps[at, 5] = rows
+    leaps[at, 6] = context
+    leaps[at, 7] = longest
