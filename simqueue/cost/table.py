@@ -149,7 +149,7 @@ class TableCost:
             if most[0] * (most[1] + most[2]) > _MOST_PRICES:
                 return None
             self._prices = known = self._priced(*most)
-        return known if known.sums.max() < MOST_TICKS else None
+        return known if known.sums[:, -1].max() < MOST_TICKS else None
 
     def _priced(self, rows: int, widest: int, longest: int) -> Prices:
         if not self._beyond:

@@ -14,6 +14,7 @@ MAX_CV = 1e6
 """The largest coefficient of variation; its square still leaves a double all its digits."""
 
 _BYTES_A_REQUEST = 200
+_ALWAYS_THERE = 1 << 26
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -47,8 +48,9 @@ def refuse_if_too_many(requests: int, what: str = "requests") -> None:
     Raises:
         WorkloadError: with the estimate, what is available, and how many would fit.
     """
-    needed, available = requests * _BYTES_A_REQUEST, available_bytes()
-    if needed > available:
+    needed = requests * _BYTES_A_REQUEST
+    # To ask takes as long as a short run.
+    if needed > _ALWAYS_THERE and needed > (available := available_bytes()):
         raise WorkloadError(
             f"{what} = {requests} would take about {needed / 1e9:.3g} GB of memory and "
             f"{available / 1e9:.3g} GB are available; ask for at most {available // _BYTES_A_REQUEST}"

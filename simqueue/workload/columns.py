@@ -39,9 +39,9 @@ def checked(columns: Mapping[str, ArrayLike]) -> dict[str, Column]:
     """
     made = {name: _typed(name, np.asarray(values)) for name, values in columns.items()}
     _refuse_sizes({name: len(column) for name, column in made.items()})
-    arrival_s = made["arrival_s"]
-    _refuse("arrival_s", arrival_s, ~((arrival_s >= 0) & (arrival_s < np.inf)), ARRIVAL_RULE)
-    _refuse("arrival_s", arrival_s, np.append(False, arrival_s[1:] < arrival_s[:-1]), ORDER_RULE)
+    if (arrival_s := made.get("arrival_s")) is not None:
+        _refuse("arrival_s", arrival_s, ~((arrival_s >= 0) & (arrival_s < np.inf)), ARRIVAL_RULE)
+        _refuse("arrival_s", arrival_s, np.append(False, arrival_s[1:] < arrival_s[:-1]), ORDER_RULE)
     return made
 
 
@@ -68,7 +68,8 @@ def _numbers(name: str, array: Column) -> Column:
 
 
 def _tokens(name: str, array: Column) -> NDArray[np.int64]:
-    _refuse(name, array, ~((array >= 1) & (array <= MAX_TOKENS) & (array == np.rint(array))), TOKEN_RULE)
+    whole = array.dtype.kind in "iu" or array == np.rint(array)
+    _refuse(name, array, ~((array >= 1) & (array <= MAX_TOKENS) & whole), TOKEN_RULE)
     return array.astype(np.int64, copy=False)
 
 
@@ -100,7 +101,7 @@ def _refuse_sizes(sizes: Mapping[str, int]) -> None:
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise WorkloadError(f"columns differ in length ({listed}); give one value for each request")
-    if not sizes["arrival_s"]:
+    if 0 in sizes.values():
         raise WorkloadError("the workload has no requests; give at least one")
 
 

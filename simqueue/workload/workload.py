@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -200,7 +200,7 @@ class Workload:
         """A closed loop, or sessions, with the arrivals that a run has found out, in seconds, in order; ``rows`` are
         those of this workload in the order in which they came, where that is another."""
         if rows is None:
-            return replace(self, arrival_s=frozen(arrival_s))
+            return self._but(arrival_s=frozen(arrival_s))
         columns = {name: frozen(column[np.asarray(rows)]) for name, column in self.columns.items()}
         return self.of({**columns, "arrival_s": frozen(arrival_s)}, self.meta)
 
@@ -222,7 +222,7 @@ class Workload:
         over = self.prompt_tokens + self.output_tokens > max_context
         meta = dict(self.meta) | {"max_context": max_context, "overlong": overlong}
         if not over.any():
-            return replace(self, meta=meta)
+            return self._but(meta)
         if overlong == "error":
             self._refuse_overlong(int(np.argmax(over)), max_context)
         return self._dropped(~over, meta) if overlong == "drop" else self._clipped(max_context, int(over.sum()), meta)
@@ -254,7 +254,7 @@ class Workload:
 
     def _stretched(self, factor: float) -> Workload:
         meta = dict(self.meta) | {"stretch": self.meta["stretch"] / factor}
-        return replace(self, arrival_s=frozen(self.arrival_s / factor), meta=meta)
+        return self._but(meta, arrival_s=frozen(self.arrival_s / factor))
 
     def _rescaled(self, factor: float, rate: float) -> Workload:
         spec, seed = msgspec.convert(self.meta["spec"], WorkloadSpec), self.meta["seed"]
@@ -265,11 +265,11 @@ class Workload:
         else:
             assert isinstance(spec.arrivals, Open)  # the others have no nominal rate
             arrival_s = spec.arrivals.rescale(self.arrival_s, factor, streams(seed))
+        meta = {**self.meta, "spec": plain(spec.scaled(factor)), "rate": float(rate)}
+        if (arrival_s[1:] >= arrival_s[:-1]).all():
+            return self._but(meta, arrival_s=frozen(arrival_s))
         order = np.argsort(arrival_s, kind="stable")
-        return replace(
-            self.realised(arrival_s[order], order),
-            meta={**self.meta, "spec": plain(spec.scaled(factor)), "rate": float(rate)},
-        )
+        return self.realised(arrival_s[order], order)._but(meta)
 
     def _other_sessions(self, spec: WorkloadSpec, rate: float) -> Workload:
         assert isinstance(spec.arrivals, Sessions)
@@ -279,7 +279,17 @@ class Workload:
         if meta["max_context"] is not None:
             made = made.fit_context(meta["max_context"], meta["overlong"])
         made = made.head(min(len(made), len(self)))
-        return replace(made, meta={**made.meta, "rate": float(rate)})
+        return made._but({**made.meta, "rate": float(rate)})
+
+    def _but(self, meta: Mapping[str, Any] | None = None, **columns: Column) -> Workload:
+        """The same with these required columns and this meta. What stays is not checked again, which would take as long
+        as many a run."""
+        made = object.__new__(type(self))
+        changed: dict[str, Any] = checked(columns) if columns else {}
+        changed |= {} if meta is None else {"meta": MappingProxyType(dict(meta))}
+        for name in self.__slots__:
+            object.__setattr__(made, name, changed[name] if name in changed else getattr(self, name))
+        return made
 
     def _rows(self, kept: slice | NDArray[np.bool_], meta: dict[str, Any]) -> Workload:
         columns = {name: frozen(column[kept]) for name, column in self.columns.items()}
@@ -299,7 +309,7 @@ class Workload:
         output_tokens = frozen(np.minimum(self.output_tokens, max_context - 1))
         prompt_tokens = frozen(np.minimum(self.prompt_tokens, max_context - output_tokens))
         meta["clipped"] += rows
-        return replace(self, prompt_tokens=prompt_tokens, output_tokens=output_tokens, meta=meta)
+        return self._but(meta, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
     def _refuse_overlong(self, row: int, max_context: int) -> None:
         prompt, output = int(self.prompt_tokens[row]), int(self.output_tokens[row])

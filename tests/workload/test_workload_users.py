@@ -71,7 +71,7 @@ def test_thinks_have_a_stream_of_their_own_and_more_requests_change_no_earlier_o
     assert np.array_equal(closed.output_tokens, opened.output_tokens)
     assert np.array_equal(closed.extra["think_s"], longer.extra["think_s"][:count])
     # A stream at the end leaves the others as they were before there were users.
-    assert [child.random() for child in streams(7)][:2] == [
+    assert [streams(7).gaps.random(), streams(7).stays.random()] == [
         np.random.Generator(np.random.PCG64(child)).random() for child in np.random.SeedSequence(7).spawn(2)
     ]
 
