@@ -21,7 +21,8 @@ class Prices(NamedTuple):
         decode_of: ``(most rows + 1,)``: which line of ``sums`` is for so many rows.
         sums: ``(lines, longest + 2)``: how long decode steps with contexts up to, and without, the longest take
             together.
-        prefill_of: ``(widest + 1,)``: which line of ``beside`` and ``alone`` is for prompts that wide; -1: none.
+        prefill_of: ``(2, widest + 1)``: which line of ``beside`` and ``alone`` is for prompts that wide, from their
+            start and (1) on tokens that are in the cache; -1: none.
         beside, alone: ``(lines, most prompts + 1)``: what so many prompts take in a step in which others decode, and by
             themselves.
         mixed: what both in one step take beside that.
@@ -31,7 +32,7 @@ class Prices(NamedTuple):
 
     decode_of: Column = _NONE
     sums: Table = _NONE.reshape(0, 0)
-    prefill_of: Column = _NONE
+    prefill_of: Table = _NONE.reshape(2, 0)
     beside: Table = _NONE.reshape(0, 0)
     alone: Table = _NONE.reshape(0, 0)
     mixed: int = 0

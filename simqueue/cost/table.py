@@ -143,7 +143,7 @@ class TableCost:
             rows = min(rows, self._table.rows[-1], self._prefill.rows[-1])
             longest = longest if self._holds_at_end else min(longest, self._table.longest[-1])
             widest = min(widest, self._prefill.width[-1])
-        have = len(known.decode_of) - 1, len(known.prefill_of) - 1, known.sums.shape[1] - 2
+        have = len(known.decode_of) - 1, known.prefill_of.shape[1] - 1, known.sums.shape[1] - 2
         if any(asked > there for asked, there in zip((rows, widest, longest), have, strict=True)):
             most = max(rows, have[0]), max(2 * widest, have[1]), max(longest, have[2])
             if most[0] * (most[1] + most[2]) > _MOST_PRICES:
@@ -158,11 +158,16 @@ class TableCost:
             self._decode(n, longest)
         decode_of, lists = _shared([self._sums[n] for n in range(1, rows + 1)])
         columns = min(map(len, lists))
-        prefill_of, pairs = _shared([self._prefill_by_rows(width, 0, rows) for width in range(1, widest + 1)])
+        # Not every profile knows of prompts in chunks.
+        kinds = (0, 1) if len(self._prefill.context) > 1 else (0,)
+        widths = range(1, widest + 1)
+        prefill_of, pairs = _shared([self._prefill_by_rows(width, chunk, rows) for chunk in kinds for width in widths])
+        by_width = np.full((2, widest + 1), -1)
+        by_width[: len(kinds), 1:] = np.reshape(prefill_of, (len(kinds), widest))
         return Prices(
             decode_of=np.array([0, *decode_of]),
             sums=np.array([one[:columns] for one in lists]),
-            prefill_of=np.array([-1, *prefill_of]),
+            prefill_of=by_width,
             beside=np.array([beside[: rows + 1] for beside, _ in pairs]),
             alone=np.array([alone[: rows + 1] for _, alone in pairs]),
             mixed=self._mixed,

@@ -20,8 +20,8 @@ cdef class Prices:
     """`simqueue.cost.prices.Prices`, as the loops read them."""
 
     cdef bint linear
-    cdef const int64_t[::1] decode_of, prefill_of
-    cdef const int64_t[:, ::1] sums, beside, alone
+    cdef const int64_t[::1] decode_of
+    cdef const int64_t[:, ::1] sums, prefill_of, beside, alone
     cdef int64_t base, per_row, per_new, per_context, floor, mixed, added, added_row
 
     def __init__(self, given):
@@ -73,17 +73,25 @@ cdef class Prices:
         return steps
 
     cdef int64_t prefilling(
-        self, int64_t rows, int64_t context, int64_t longest, int64_t prompts, int64_t tokens, int64_t widest
+        self,
+        int64_t rows,
+        int64_t context,
+        int64_t longest,
+        int64_t prompts,
+        int64_t tokens,
+        int64_t behind,
+        int64_t widest,
     ) noexcept nogil:
-        """How long the step lasts in which ``prompts`` whole prompts are computed and ``rows`` decode."""
+        """How long the step lasts in which ``tokens`` of ``prompts`` are computed, on ``behind`` that already are, and
+        ``rows`` decode; -1 if it has no price."""
         cdef int64_t total, at, added = self.added + self.added_row * rows if rows else 0
         if self.linear:
             total = self.base + (self.per_row + self.per_new) * rows + self.per_row * prompts
-            total += self.per_new * tokens + self.per_context * context
+            total += self.per_new * tokens + self.per_context * (context + behind)
             return max(total, self.floor) + added
-        if widest >= self.prefill_of.shape[0] or prompts >= self.alone.shape[1]:
+        if widest >= self.prefill_of.shape[1] or prompts >= self.alone.shape[1]:
             return -1
-        at = self.prefill_of[widest]
+        at = self.prefill_of[1 if behind else 0, widest]
         if at < 0:
             return -1
         if not rows:
@@ -140,7 +148,7 @@ def bulk(
                 steps = max(steps, output[end])
                 end += 1
             size = end - head
-            first = price.prefilling(0, 0, 0, size, tokens, widest)
+            first = price.prefilling(0, 0, 0, size, tokens, 0, widest)
             total = price.decoding(size, tokens, widest, steps - 1)
             if first < 0 or total < 0 or start > LIMIT - first - total:
                 break
@@ -162,57 +170,102 @@ def seated(
     int64_t[::1] finished,
     given,
     int64_t seats,
+    int64_t budget,
 ):
-    """Continuous batching with whole prompts, first come first served, as many at a time as there are ``seats``
-    (`simqueue.Continuous`): the engine, its policy and the driver as one recursion. See `bulk`."""
+    """Continuous batching, first come first served, as many at a time as there are ``seats`` (`simqueue.Continuous`):
+    the engine, its policy and the driver as one recursion. See `bulk`.
+
+    ``budget``: the most tokens that a step computes; a prompt that does not fit is computed in chunks. 0: only whole
+    prompts.
+
+    Returns:
+        The leaps; and where there is a budget, int64 ``(leaps, 4)``: of how many prompts the first step computes how
+        many tokens, on how many, and at most of one; and when each request was scheduled and had its first token. Or
+        None.
+    """
     cdef Prices price = Prices(given)
-    cdef int64_t count = arrival.shape[0], most = min(seats, count)
+    cdef int64_t count = arrival.shape[0], most = min(seats, count), unlimited = NEVER
     cdef int64_t now = 0, clock = 0, rows = 0, context = 0, longest = 0, head = 0, tail = 0, done = 0
-    cdef int64_t due, admitted, end, i, steps, tokens, widest, first, total, more, taken, deepest
+    # Of the request before the head, what is left of its prompt, where that has begun.
+    cdef int64_t backlog = 0
+    cdef int64_t due, free, left, end, begin, i, take, prompts, tokens, behind, widest, steps, first, total, more, taken
+    cdef int64_t admitted
     cdef int64_t ends = 0, begun = 0
-    cdef bint known = True
-    # Every leap ends with an arrival or a finish, or begins with an admission.
-    table = np.empty((3 * count + 1, FIELDS), np.int64)
-    cdef int64_t[:, ::1] leaps = table
+    cdef bint known = False, chunked = budget > 0
+    # Every leap ends with an arrival or a finish, or begins with an admission. Chunks nobody can count beforehand.
+    cdef int64_t lines = 3 * count + 1
+    if not chunked:
+        budget = unlimited
+    table, chunks = np.empty((lines, FIELDS), np.int64), np.zeros((lines if chunked else 1, 4), np.int64)
+    schedule, firsts = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    cdef int64_t[:, ::1] leaps = table, chunk = chunks
+    cdef int64_t[::1] scheduled = schedule, first_token = firsts
     # Who finishes at which decode step; and when the cache of each was empty, as if it had always grown by a token.
     cdef int64_t[::1] finishing = np.empty(most + 1, np.int64), empty = np.empty(count + 1, np.int64)
     with nogil:
         while True:
+            if done == lines:
+                with gil:
+                    lines *= 2
+                    table, chunks = _longer(table, lines), _longer(chunks, lines)
+                    leaps, chunk = table, chunks
             while tail < count and arrival[tail] <= now:
                 tail += 1
-            admitted = min(tail - head, seats - rows)
             due = (arrival[tail] if tail < count else NEVER) - now
-            if admitted:
-                end, tokens, widest = head + admitted, 0, 0
-                for i in range(head, end):
-                    tokens += prompt[i]
-                    widest = max(widest, prompt[i])
-                    _push(finishing, &ends, (clock + output[i]) * APART + i)
-                steps = finishing[0] // APART - clock
-                first = price.prefilling(rows, context, longest, admitted, tokens, widest)
-                total, taken = first, 1
+            free = min(tail - head, seats - rows - (1 if backlog else 0))
+            if backlog or free:
+                left, begin, end, prompts, tokens, behind, widest = budget - rows, head, head, 0, 0, 0, 0
+                if backlog:
+                    take = min(backlog, left)
+                    prompts, tokens, behind, widest = 1, take, prompt[head - 1] - backlog, take
+                    left, backlog = left - take, backlog - take
+                    if not backlog:
+                        begin -= 1
+                while free and left:
+                    take = min(prompt[end], left)
+                    left, backlog = left - take, prompt[end] - take
+                    prompts, tokens, widest = prompts + 1, tokens + take, max(widest, take)
+                    scheduled[end] = now
+                    end, free = end + 1, free - 1
+                first = price.prefilling(rows, context, longest, prompts, tokens, behind, widest)
                 if first < 0:
-                    known = False
                     break
-                if steps > 1 and first < due:
-                    deepest = max(longest + 1, widest)
-                    more = price.leap(rows + admitted, context + rows + tokens, deepest, steps - 1, due - first, &total)
-                    if more < 0:
-                        known = False
-                        break
-                    taken, total = more + 1, total + first
+                total, taken = first, 1
+                if chunked:
+                    chunk[done, 0], chunk[done, 1], chunk[done, 2], chunk[done, 3] = prompts, tokens, behind, widest
+                # Those whose prompts are whole now: all but one that has begun and is left over.
+                admitted, head, tokens = 0 if chunked else end - head, end, 0
+                if backlog:
+                    end = max(begin, end - 1)
+                for i in range(begin, end):
+                    tokens += prompt[i]
+                    first_token[i] = now + first
+                    _push(finishing, &ends, (clock + output[i]) * APART + i)
+                # Seats that stayed empty for want of tokens are filled in the next step.
+                if not backlog and not free and not behind and first < due:
+                    steps = finishing[0] // APART - clock
+                    if steps > 1:
+                        more = price.leap(
+                            rows + end - begin,
+                            context + rows + tokens,
+                            max(longest + 1, widest),
+                            steps - 1,
+                            due - first,
+                            &total,
+                        )
+                        if more < 0:
+                            break
+                        taken, total = more + 1, total + first
                 _write(leaps, done, now, taken, first, total, admitted, rows, context, longest)
-                context += rows * taken + tokens + admitted * (taken - 1)
-                rows += admitted
+                context += rows * taken + tokens + (end - begin) * (taken - 1)
+                rows += end - begin
                 if not price.linear:
-                    for i in range(head, end):
+                    for i in range(begin, end):
                         _push(empty, &begun, (clock + 1 - prompt[i]) * APART + i)
-                head = end
             elif rows:
                 steps = finishing[0] // APART - clock
                 taken = price.leap(rows, context, longest, steps, due, &total)
                 if taken < 0:
-                    known = False
                     break
                 _write(leaps, done, now, taken, 0, total, 0, rows, context, longest)
                 context += rows * taken
@@ -220,10 +273,10 @@ def seated(
                 now = arrival[tail]
                 continue
             else:
+                known = True
                 break
             done += 1
             if now > LIMIT - total:
-                known = False
                 break
             now, clock = now + total, clock + taken
             while ends and finishing[0] < (clock + 1) * APART:
@@ -235,7 +288,16 @@ def seated(
             while begun and finished[_request(empty[0])] >= 0:
                 _pop(empty, &begun)
             longest = clock - _key(empty[0]) if begun else 0
-    return table[:done] if known else None
+    if not known:
+        return None
+    return (table[:done], chunks[:done], schedule, firsts) if chunked else table[:done]
+
+
+def _longer(table, lines):
+    """The same, with room for so many lines."""
+    longer = np.zeros((lines, table.shape[1]), np.int64)
+    longer[: len(table)] = table
+    return longer
 
 
 cdef inline int64_t _key(int64_t entry) noexcept nogil:

@@ -20,6 +20,7 @@ except ImportError:  # pragma: no cover
     recursions = None  # type: ignore[assignment]
 
 _FOREVER = -1
+_Found = Column | tuple[Column, Column, Column, Column] | None
 
 
 def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
@@ -38,22 +39,36 @@ def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
     run, rows = known
     prices = bound.cost.prices(rows, prompt, output)
     finished = np.full(requests.count, -1, np.int64)
-    if prices is None or (table := run(arrival, prompt, output, finished, prices)) is None:
+    if prices is None or (found := run(arrival, prompt, output, finished, prices)) is None:
         return None
     # Nobody changes it any more, so that it may be an array.
     requests.finished = finished  # type: ignore[assignment]
     leaps = Leaps()
-    leaps.append(table.data)
+    if isinstance(found, tuple):
+        found = _chunked(requests, leaps, *found)
+    leaps.append(found.data)
     return leaps
 
 
-def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable[..., Column | None], int] | None:
+def _chunked(
+    requests: Requests, leaps: Leaps, table: Column, chunks: Column, scheduled: Column, first: Column
+) -> Column:
+    """What is written down where prompts are computed in chunks."""
+    prefills = np.flatnonzero(chunks[:, 0])
+    leaps.chunks = dict(zip(prefills.tolist(), map(tuple, chunks[prefills].tolist()), strict=True))
+    requests.scheduled = dict(enumerate(scheduled.tolist()))
+    requests.first_token = dict(enumerate(first.tolist()))
+    return table
+
+
+def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable[..., _Found], int] | None:
     """Which it is, and the most rows of a step. Of these very classes: one that is derived from them may decide
     otherwise."""
     if type(policy) is NoBatching:
         return partial(recursions.bulk, least=1, most=1, wait=0, with_batch=False), 1
-    if type(policy) is Continuous and policy.max_tokens is None:
-        return partial(recursions.seated, seats=policy.max_seqs), min(policy.max_seqs, count)
+    if type(policy) is Continuous:
+        seats = min(policy.max_seqs, count)
+        return partial(recursions.seated, seats=policy.max_seqs, budget=policy.max_tokens or 0), seats
     if type(policy) is Static:
         least, most, wait = policy.batch, policy.batch, _FOREVER
     elif type(policy) is Dynamic:

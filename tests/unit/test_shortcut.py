@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simqueue import (
     Affine,
@@ -46,6 +48,8 @@ POLICIES = (
     *(NoBatching(), Static(batch=1), Static(batch=7), Static(batch=7, release="request")),
     *(Dynamic(), Dynamic(max_batch=16, max_wait_s=0.02, release="request"), Dynamic(max_batch=8, min_batch=3)),
     *(Continuous(max_seqs=1), Continuous(max_seqs=24)),
+    *(Continuous(max_seqs=1, max_tokens=1), Continuous(max_seqs=24, max_tokens=24)),
+    *(Continuous(max_seqs=24, max_tokens=64), Continuous(max_seqs=200, max_tokens=2048)),
 )
 
 
@@ -79,6 +83,20 @@ def test_leap_by_leap_what_the_event_loop_does(policy: BatchingPolicy, cost: Any
     assert taken == [True, True]
 
 
+@given(st.data(), st.sampled_from(COSTS), st.sampled_from((0.0, 1e-4)))
+def test_whatever_comes(data: st.DataObject, cost: Any, exposed_s: float) -> None:
+    """Also where requests come at one instant, and steps take what the host does beside them."""
+    rows = st.tuples(st.sampled_from((0.0, 0.001, 0.2)), st.integers(1, 300), st.integers(1, 60))
+    gaps, prompt, output = np.array(data.draw(st.lists(rows, min_size=1, max_size=40))).T
+    workload = Workload.from_columns(np.cumsum(gaps), prompt, output)
+    system = System(policy=data.draw(st.sampled_from(POLICIES)), cost=cost, overheads=Overheads(exposed_s=exposed_s))
+    short, loop = simulate(workload, system), simulate(workload, system, longest_leap=LOOP)
+    for name, column in loop.leaps.items():
+        np.testing.assert_array_equal(short.leaps[name], column)
+    for name in ("scheduled", "first_token", "finished"):
+        np.testing.assert_array_equal(getattr(short, name), getattr(loop, name))
+
+
 class OneMore(Static, frozen=True):
     """Derived from a policy with a shortcut; it may decide otherwise."""
 
@@ -90,13 +108,12 @@ class OneMore(Static, frozen=True):
         (SPEC, System(policy=NoBatching(), cost=COSTS[0], noise=LognormalNoise(cv=0.1))),
         (SPEC, System(policy=NoBatching(), cost=COSTS[0], overheads=Overheads(handover_s=0.001))),
         (SPEC, System(policy=Continuous(max_seqs=8), cost=COSTS[0], overheads=Overheads(wake_s=0.001))),
-        (SPEC, System(policy=Continuous(max_seqs=8, max_tokens=64), cost=COSTS[0])),
         (
             msgspec.structs.replace(SPEC, arrivals=Users(users=5, think_s=FixedThink(value=1.0))),
             System(policy=NoBatching(), cost=COSTS[0]),
         ),
     ],
-    ids=("derived", "noise", "handover", "wake", "chunks", "users"),
+    ids=("derived", "noise", "handover", "wake", "users"),
 )
 def test_all_else_goes_through_the_event_loop(spec: WorkloadSpec, system: System, taken: list[bool]) -> None:
     simulate(make_workload(spec, 1), system)
