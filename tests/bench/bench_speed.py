@@ -20,6 +20,10 @@ class TestCases:
         made = workload(index, cost)
         benchmark.pedantic(ours, (CASES[index], made, cost), rounds=ROUNDS)
 
+    def test_event_loop(self, benchmark, index, cost):
+        made = workload(index, cost)
+        benchmark.pedantic(ours, (CASES[index], made, cost), {"looping": True}, rounds=ROUNDS)
+
     def test_noise(self, benchmark, index, cost):
         made = workload(index, cost)
         benchmark.pedantic(ours, (CASES[index], made, cost), {"noise": True}, rounds=1)
@@ -29,7 +33,10 @@ class TestCases:
         benchmark.pedantic(ours, (CASES[index], made, cost), {"stepping": True}, rounds=1)
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=[case.name for case in CASES])
+BARE = [index for index, case in enumerate(CASES) if case.bare]
+
+
+@pytest.mark.parametrize("index", BARE, ids=[CASES[index].name for index in BARE])
 def test_bare_loop(benchmark, index):
     case: Case = CASES[index]
     made = workload(index, "affine")

@@ -20,6 +20,7 @@ from simqueue import (
     Memory,
     NoBatching,
     NoNoise,
+    Static,
     System,
     Workload,
     WorkloadSpec,
@@ -27,6 +28,7 @@ from simqueue import (
     saturation_rps,
     simulate,
 )
+from simqueue.cost.base import UNLIMITED
 from simqueue.policy import Sarathi, Sglang, Vllm
 from simqueue.workload import Fixed, Geometric, Lengths, Lognormal, Poisson
 
@@ -74,8 +76,12 @@ CASES = [
     Case("continuous, 64 seats, load 0.2", Continuous(64), 0.2, PROMPT, OUTPUT, 110_000, _bare_continuous(64)),
     Case("continuous, 64 seats, load 0.5", Continuous(64), 0.5, PROMPT, OUTPUT, 150_000, _bare_continuous(64)),
     Case("continuous, 64 seats, load 0.8", Continuous(64), 0.8, PROMPT, OUTPUT, 220_000, _bare_continuous(64)),
+    Case("continuous, 64 seats, 256 tokens a step, load 0.8", Continuous(64, 256), 0.8, PROMPT, OUTPUT, 0),
+    Case("static 16, load 0.8", Static(16, release="request"), 0.8, PROMPT, OUTPUT, 0),
 ]
-# With blocks of key/value cache, beside `CASES[-1]`, on its workload (the prefix cache: four conversations' prompts).
+# The case that others are set beside.
+LOOKED = 6
+# With blocks of key/value cache, beside that one, on its workload (the prefix cache: four conversations' prompts).
 SEATS = Vllm(max_num_batched_tokens=65_536, max_num_seqs=64)
 PAGED = [
     Case("vllm, 64 seats, memory without limit", SEATS, 0.8, PROMPT, OUTPUT, 0),
@@ -110,8 +116,8 @@ def workload(case_index: int, cost: str, requests: int = REQUESTS) -> Workload:
 
 @cache
 def hashed(cost: str, requests: int = REQUESTS) -> Workload:
-    """The workload of the last case, with units of 16 tokens of four conversations."""
-    made = workload(len(CASES) - 1, cost, requests)
+    """The workload of the case looked at, with units of 16 tokens of four conversations."""
+    made = workload(LOOKED, cost, requests)
     units = (made.prompt_tokens + made.output_tokens - 1) // 16
     ids = [" ".join(str(1000 * (i % 4) + k) for k in range(n)) for i, n in enumerate(units.tolist())]
     return Workload.of({**made.columns, "hash_ids": np.array(ids, object)}, {**made.meta, "hash_block_tokens": 16})
@@ -127,7 +133,9 @@ def azure(cost: str) -> Workload:
     return made.at_rate(AZURE.load * saturation_rps(made, system(AZURE, cost)))
 
 
-def ours(case: Case, made: Workload, cost: str, *, noise: bool = False, stepping: bool = False) -> object:
-    """The whole call, every request's result recorded."""
-    options = {"longest_leap": 1} if stepping else {}
+def ours(
+    case: Case, made: Workload, cost: str, *, noise: bool = False, stepping: bool = False, looping: bool = False
+) -> object:
+    """The whole call, every request's result recorded; ``looping``: with the event loop, needed or not."""
+    options = {"longest_leap": 1 if stepping else UNLIMITED - 1} if stepping or looping else {}
     return simulate(made, system(case, cost, noise), **options)
