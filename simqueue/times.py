@@ -21,6 +21,8 @@ _TIMES = ("queueing", "service", "response", "ttft")
 # More classes than that are single clients, of whom a table of rows tells nothing.
 _MOST_CLIENTS = 20
 _OF_CLIENT = ("response", "ttft")
+# Whatever the requests that figures are of.
+_WHOLE = ("step_ends", "drift")
 _OF_WORKLOAD = ("dropped", "clipped", "prompt_clipped_share", "output_clipped_share")
 
 
@@ -90,8 +92,10 @@ class Times:
         return self.came
 
     def cut(self, warmup: int, until: int | None = None) -> Self:
-        """The same run, with figures of other requests; the saturation throughput is not looked for again."""
-        return replace(self, warmup=warmup, until=until)  # type: ignore[type-var]
+        """The same run, with figures of other requests; what is known of the run as a whole is not worked out again."""
+        made = replace(self, warmup=warmup, until=until)  # type: ignore[type-var]
+        made.__dict__.update({name: self.__dict__[name] for name in _WHOLE if name in self.__dict__})
+        return made
 
     @cached_property
     def window(self) -> tuple[int, int]:
