@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 from distributed import LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scenes import POLICIES, deadly, scenario
 
 from simqueue.errors import ConfigError
@@ -41,12 +45,76 @@ def kill_one() -> None:
 
 
 def test_who_kills_its_worker_is_told_from_who_was_there(tmp_path: Path) -> None:
+    """Also where they are in the midst of batches."""
+    numbers = [*range(8, 40), *range(8), *range(40, 60)]
     with pool(2) as executor:
-        found = dict(each(executor, deadly, ((n, (n, tmp_path)) for n in range(8)), ahead=4))
+        found = dict(each(executor, deadly, ((n, (n, tmp_path)) for n in numbers), ahead=4))
     failed = found.pop(3)
     assert isinstance(failed, Failure)
     assert failed.reason.startswith("the process that ran it died, 3 times out of 3")
-    assert found == {n: n**2 for n in (0, 1, 2, 4, 5, 6, 7)}
+    assert found == {n: n**2 for n in numbers if n != 3}
+
+
+class Counting(ThreadPoolExecutor):
+    """How often it was asked, and for how much at a time at most."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.asked, self.together, self._under_way = 0, 0, 0
+        self._lock = threading.Lock()
+
+    def submit(self, *task: Any, **how: Any) -> Any:
+        with self._lock:
+            self.asked, self._under_way = self.asked + 1, self._under_way + 1
+            self.together = max(self.together, self._under_way)
+        future = super().submit(*task, **how)
+        future.add_done_callback(self._one_less)
+        return future
+
+    def _one_less(self, _: object) -> None:
+        with self._lock:
+            self._under_way -= 1
+
+
+@given(count=st.integers(0, 300), workers=st.integers(1, 3), ahead=st.integers(1, 9))
+@settings(max_examples=25, deadline=None)
+def test_each_is_done_once_and_quick_ones_go_in_batches(count: int, workers: int, ahead: int) -> None:
+    with Counting(workers) as executor:
+        found = list(each(executor, abs, ((n, -n) for n in range(count)), ahead))
+    assert sorted(found) == [(n, n) for n in range(count)]
+    assert executor.together <= ahead
+    # Each of `ahead` doubles until its share is smaller; then they take a share of what waits, which so falls by 1/e
+    # with every `ahead` of them.
+    assert executor.asked <= ahead * (4 + 2 * math.log2(1 + count / ahead))
+
+
+def busy(processor_s: float) -> float:
+    end = time.thread_time() + processor_s
+    while time.thread_time() < end:
+        pass
+    return processor_s
+
+
+def test_long_ones_go_alone() -> None:
+    with Counting(2) as executor:
+        found = list(each(executor, busy, enumerate([0.11] * 6), ahead=2))
+    assert len(found) == executor.asked == 6
+
+
+def inverse(number: int) -> float:
+    if number == -1:
+        raise ConfigError("no such number")
+    return 1 / number
+
+
+def test_one_that_fails_does_not_take_its_batch_with_it() -> None:
+    with Counting(2) as executor:
+        found = dict(each(executor, inverse, ((n, n) for n in [*range(1, 60), 0, *range(60, 90)]), ahead=2))
+        assert executor.asked < 90
+        with pytest.raises(ConfigError, match="no such number"):
+            list(each(executor, inverse, enumerate([1, 2, 3, -1, 4]), ahead=2))
+    assert found.pop(0) == Failure("ZeroDivisionError: division by zero")
+    assert found == {n: 1 / n for n in range(1, 90)}
 
 
 def test_a_loky_worker_that_is_killed_is_replaced(tmp_path: Path, swept: tuple[Plan, dict[int, Any]]) -> None:
