@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +12,50 @@ from numpy.typing import NDArray
 from simqueue.units import Grid
 
 PERCENTILES = (50, 90, 95, 99)
+_SHARES = (*(percentile / 100 for percentile in PERCENTILES), 1.0)
 Stats = dict[str, float]
 _BINS = 4096
+# So many values are sorted at once; of more so many are looked at, whether more than a tenth of them are equal.
+_FEW, _LOOKED_AT, _UNLIKE = 10_000, 64, 0.9
 
 
-def quantiles(ordered: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[Any]:
+def quantiles(ordered: NDArray[Any], shares: Iterable[float]) -> NDArray[Any]:
     """The inverted empirical distribution (type 1 of Hyndman and Fan, 1996) of sorted values."""
-    ranks = np.ceil(shares * len(ordered) - 1e-9).astype(np.int64) - 1
-    return np.asarray(ordered[np.clip(ranks, 0, len(ordered) - 1)])
+    return np.asarray(ordered[_ranks(len(ordered), shares)])
+
+
+def selected(values: NDArray[Any], shares: Iterable[float]) -> list[Any]:
+    """The same of values in any order, which are put into another one; ``shares`` ascend.
+
+    Each value is split from those beyond it, among which is the next: for a few high percentiles that takes a third as
+    long as to sort. Not so where values are few, or many are equal, to which NumPy's ``partition`` is no match."""
+    if len(values) < _FEW or len(np.unique(values[:: len(values) // _LOOKED_AT])) < _UNLIKE * _LOOKED_AT:
+        values.sort()
+        return list(quantiles(values, shares))
+    before, found = 0, []
+    for rank in _ranks(len(values), shares):
+        values.partition(rank - before)
+        values, before = values[rank - before :], rank
+        found.append(values[0])
+    return found
+
+
+def _ranks(count: int, shares: Iterable[float]) -> list[int]:
+    return [min(max(math.ceil(share * count - 1e-9) - 1, 0), count - 1) for share in shares]
 
 
 def stats(values: NDArray[Any], unit: float = 1.0) -> Stats | None:
     """Mean, percentiles and maximum of ``values / unit``; None where there are no values."""
     if not len(values):
         return None
-    ordered = np.sort(values)
-    cuts = quantiles(ordered, np.array(PERCENTILES) / 100)
-    named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
-    return {"mean": float(np.mean(values, dtype=np.float64) / unit), **named, "max": float(ordered[-1] / unit)}
+    *cuts, most = selected(values.copy(), _SHARES)
+    return named(np.add.reduce(values, dtype=np.float64) / len(values), cuts, most, unit)
+
+
+def named(mean: float, cuts: Sequence[Any], most: Any, unit: float = 1.0) -> Stats:
+    """Statistics by their names; ``cuts`` are at `PERCENTILES`."""
+    percentiles = {f"p{p}": float(cut / unit) for p, cut in zip(PERCENTILES, cuts, strict=True)}
+    return {"mean": float(mean / unit), **percentiles, "max": float(most / unit)}
 
 
 def weighted_stats(values: NDArray[Any], weights: NDArray[np.int64], unit: float) -> Stats | None:
@@ -41,26 +67,27 @@ def weighted_stats(values: NDArray[Any], weights: NDArray[np.int64], unit: float
     values, weights = values[kept], weights[kept]
     total = int(weights.sum())
     ranks = np.array([max(1, int(np.ceil(p / 100 * total - 1e-9))) for p in PERCENTILES])
-    cuts = _at_ranks(values, weights, ranks)
-    named = {f"p{p}": float(v / unit) for p, v in zip(PERCENTILES, cuts, strict=True)}
     # By NumPy's own sum: the last digits of BLAS depend on how many threads it has.
-    mean = float(np.sum(values.astype(np.float64, copy=False) * weights) / total / unit)
-    return {"mean": mean, **named, "max": float(values.max() / unit)}
+    mean = np.sum(values.astype(np.float64, copy=False) * weights) / total
+    return named(mean, _at_ranks(values, weights, ranks), values.max(), unit)
 
 
 def _at_ranks(values: NDArray[Any], weights: NDArray[np.int64], ranks: NDArray[np.int64]) -> list[Any]:
-    """Of values that occur ``weights`` times, those at these ranks, from 1. Only the bins of a histogram that they lie
-    in are sorted: to sort all takes five times as long, and gaps between tokens are many."""
+    """Of values that occur ``weights`` times, those at these ranks, which ascend from 1. Only those bins of a histogram
+    that they lie in are looked at again: gaps between tokens are many, and many of them are equal."""
     low, high = values.min(), values.max()
     if low == high:
         return [low] * len(ranks)
+    if len(values) <= _FEW:
+        order = np.argsort(values)
+        return list(values[order[np.searchsorted(np.cumsum(weights[order]), ranks)]])
     bins = ((values - low) * (_BINS / (high - low))).astype(np.int32)
-    reached = np.concatenate(([0], np.cumsum(np.bincount(bins, weights))))
+    reached = np.concatenate(([0], np.cumsum(np.bincount(bins, weights)).astype(np.int64)))
     cuts = []
-    for rank, one in zip(ranks, np.searchsorted(reached[1:], ranks), strict=True):
+    places = np.searchsorted(reached[1:], ranks)
+    for one in np.unique(places):
         inside = np.flatnonzero(bins == one)
-        inside = inside[np.argsort(values[inside])]
-        cuts.append(values[inside[np.searchsorted(np.cumsum(weights[inside]), rank - reached[one])]])
+        cuts += _at_ranks(values[inside], weights[inside], ranks[places == one] - reached[one])
     return cuts
 
 
@@ -163,9 +190,24 @@ def waiting_over_time(
 
 
 def most_waiting(arrival: NDArray[np.int64], scheduled: NDArray[np.int64]) -> int:
-    """The largest number in `waiting_over_time`: right after some arrival."""
-    came, gone = np.sort(arrival), np.sort(scheduled)
-    return int((np.arange(1, len(came) + 1) - np.searchsorted(gone, came, "right")).max())
+    """The largest number in `waiting_over_time`, by bisection: at some time ``number`` or more wait if somebody comes,
+    the i-th, before the (i - number + 1)-th has gone."""
+    came, gone = _ascending(arrival), _ascending(scheduled)
+
+    def wait(number: int) -> bool:
+        return bool((gone[: len(gone) - number + 1] > came[number - 1 :]).any())
+
+    low, high = 0, 1
+    while high <= len(came) and wait(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle <= len(came) and wait(middle) else (low, middle)
+    return low
+
+
+def _ascending(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return values if bool((values[1:] >= values[:-1]).all()) else np.sort(values)
 
 
 def saturation_rps(

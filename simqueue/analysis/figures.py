@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from simqueue import metrics
 from simqueue.analysis.interval import Interval, interval
-from simqueue.metrics import PERCENTILES, Sample
+from simqueue.metrics import PERCENTILES, Sample, Stats, named, selected
 
 Path = tuple[str, ...]
 Summary = Mapping[str, Any]
@@ -21,6 +22,9 @@ BATCHES = ("batch_size.mean_per_step", "batch_size.mean_per_request")
 _STATISTICS = ("mean", *(f"p{percentile}" for percentile in PERCENTILES))
 # What a precision can be asked of.
 FIGURES = (*(f"{time}.{name}" for time in TIMES for name in _STATISTICS), *RATIOS, *BATCHES)
+
+# Where excursions are counted (`simqueue.analysis.trust`), and all percentiles.
+LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
 
 # Of all runs together.
 _SUMS = frozenset(
@@ -40,17 +44,79 @@ _ERRS, _CLOSE = 0.01, 1e-6
 _ROWS = {"by_client": "client", "by_replica": "replica"}
 
 
-def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]) -> dict[str, Any]:
+class Pooled(Mapping[str, Any]):
     """One summary of several runs: counts are sums, statistics are of all values together (the pooled quantile, in
     place of the mean of quantiles), ratios those of sums, the largest is that of all. See `_unstable` for that word.
+
+    Each entry is made when it is first asked for: to look at one figure of long runs takes a fraction of all.
 
     Args:
         summaries: what each run's `simqueue.Result.summary` says.
         samples: what its statistics are taken of, in seconds.
+        known: entries that are not of these runs.
     """
 
-    def figure(path: Path, values: Sequence[Any]) -> Any:
-        there = [value for value in values if value is not None]
+    def __init__(
+        self,
+        summaries: Sequence[Summary],
+        samples: Sequence[Mapping[str, Sample]],
+        known: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._summaries = summaries
+        self.samples = {
+            name: [one[name] for one in samples if name in one] for name in dict.fromkeys(chain.from_iterable(samples))
+        }
+        self._keys = dict.fromkeys(chain.from_iterable(summaries))
+        self._made = dict(known)
+        self._cuts: dict[str, list[float]] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(key)
+        if key not in self._made:
+            self._made[key] = self._merged((key,), [one.get(key) for one in self._summaries])
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def cuts(self, name: str) -> list[float]:
+        """Of all values of this sample, which has no weights, those at `LEVELS`, and the largest."""
+        if name not in self._cuts:
+            together = np.concatenate([sample.values for sample in self.samples[name]])
+            self._cuts[name] = selected(together, (*LEVELS, 1.0))
+        return self._cuts[name]
+
+    def _merged(self, path: Path, nodes: Sequence[Any]) -> Any:
+        """One node of what all of ``nodes`` are, each None where there is none."""
+        there = [node for node in nodes if node is not None]
+        if (name := ".".join(path)) in self.samples:
+            return self._statistics(name)
+        if not there or not isinstance(there[0], Mapping | list):
+            return self._figure(path, nodes) if there else None
+        inner = [{} if node is None else _named(node) for node in nodes]
+        merged = {
+            key: self._merged((*path, key), [node.get(key) for node in inner])
+            for key in dict.fromkeys(chain.from_iterable(inner))
+        }
+        return list(merged.values()) if isinstance(there[0], list) else merged
+
+    def _statistics(self, name: str) -> Stats | None:
+        samples = self.samples[name]
+        count = sum(len(sample.values) for sample in samples)
+        if weights := [sample.weights for sample in samples if sample.weights is not None]:
+            return Sample(np.concatenate([sample.values for sample in samples]), np.concatenate(weights)).stats()
+        if not count:
+            return None
+        *cuts, most = self.cuts(name)
+        total = math.fsum(float(np.sum(sample.values)) for sample in samples)
+        return named(total / count, [cuts[LEVELS.index(p / 100)] for p in PERCENTILES], most)
+
+    def _figure(self, path: Path, values: Sequence[Any]) -> Any:
+        summaries, there = self._summaries, [value for value in values if value is not None]
         if path == ("unstable",):
             return _unstable(summaries)
         if path[-1] in _SUMS or path[0] == "outcomes":
@@ -62,11 +128,6 @@ def pooled(summaries: Sequence[Summary], samples: Sequence[Mapping[str, Sample]]
         kept = [(value, weight(path, one)) for value, one in zip(values, summaries, strict=True) if value is not None]
         total = math.fsum(share for _, share in kept)
         return math.fsum(value * share for value, share in kept) / total if total else math.nan
-
-    names = dict.fromkeys(name for one in samples for name in one)
-    statistics = {name: _together([one[name] for one in samples if name in one]) for name in names}
-    whole: dict[str, Any] = _merged((), summaries, figure, statistics)
-    return whole
 
 
 def _unstable(summaries: Sequence[Summary]) -> bool:
@@ -85,12 +146,6 @@ def _by_chance(runs: int) -> int:
         probability -= math.comb(runs, count) * _ERRS**count * (1 - _ERRS) ** (runs - count)
         count += 1
     return count
-
-
-def _together(samples: Sequence[Sample]) -> metrics.Stats | None:
-    values = np.concatenate([sample.values for sample in samples])
-    weights = [sample.weights for sample in samples if sample.weights is not None]
-    return Sample(values, np.concatenate(weights) if weights else None).stats()
 
 
 def in_place(found: Mapping[Path, float], whole: Summary) -> dict[str, Any]:
@@ -149,24 +204,6 @@ def _named(node: Mapping[str, Any] | list[Any]) -> Mapping[str, Any]:
     if isinstance(node, Mapping):
         return node
     return {str(next(row[key] for key in _ROWS.values() if key in row)): row for row in node}
-
-
-def _merged(
-    path: Path,
-    nodes: Sequence[Any],
-    leaf: Callable[[Path, Sequence[Any]], Any],
-    known: Mapping[str, Any],
-) -> Any:
-    """One node of what all of ``nodes`` are, each None where there is none; ``known`` says what some are together."""
-    there = [node for node in nodes if node is not None]
-    if (name := ".".join(path)) in known:
-        return known[name]
-    if not there or not isinstance(there[0], Mapping | list):
-        return leaf(path, nodes) if there else None
-    named = [{} if node is None else _named(node) for node in nodes]
-    keys = dict.fromkeys(key for node in named for key in node)
-    merged = {key: _merged((*path, key), [node.get(key) for node in named], leaf, known) for key in keys}
-    return list(merged.values()) if isinstance(there[0], list) else merged
 
 
 def _put(tree: dict[str, Any], path: Path, value: float) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.analysis.figures import Summary, at, estimates, in_place, pooled
+from simqueue.analysis.figures import Pooled, Summary, at, estimates, in_place
 from simqueue.analysis.interval import LEVEL, Interval, sections
 from simqueue.analysis.server import AnyResult
 from simqueue.analysis.trust import Excursions, Trust
@@ -56,21 +56,10 @@ class Part:
         samples = {name: sample._replace(values=sample.values / unit) for name, sample in result.samples.items()}
         return cls(result.summary(), samples, response_of(result))
 
-    def and_(self, later: Part) -> Part:
-        """Both together, as one replication. ``response_s`` is that of the later run."""
-        samples = {name: _joined(name, self.samples, later.samples) for name in self.samples | later.samples}
-        return Part(pooled([self.summary, later.summary], [samples]), samples, later.response_s)
-
     def after(self, first: Part) -> Part:
         """The same, with what only the first runs look for: the saturation throughput."""
         known = {name: first.summary[name] for name in _LOOKED_FOR if name in first.summary}
         return replace(self, summary={**self.summary, **known})
-
-
-def _joined(name: str, *samples: Mapping[str, Sample]) -> Sample:
-    there = [each[name] for each in samples if name in each]
-    weights = [one.weights for one in there if one.weights is not None]
-    return Sample(np.concatenate([one.values for one in there]), np.concatenate(weights) if weights else None)
 
 
 def response_of(result: AnyResult) -> NDArray[np.float64]:
@@ -88,7 +77,7 @@ class Replicated:
     Attributes:
         first: the first run, which is the one that `simqueue.simulate` gives with the scenario's own seed.
         parts: the replications or, where there is one only, its sections.
-        replications: how many runs there are.
+        replications: how many runs these are.
         warmup: how many requests are left out at the beginning of each, and whether that was found to be enough.
         averaged_s: float64 ``(requests,)``: response times by arrival, averaged over the runs.
         precision: what was asked of the intervals, if anything was.
@@ -107,11 +96,13 @@ class Replicated:
 
     @cached_property
     def figures(self) -> Summary:
-        """Of all runs together; of a single one its `simqueue.Result.summary`."""
-        if self.replications == 1:
-            return self.first.summary()
-        whole = pooled([part.summary for part in self.parts], [part.samples for part in self.parts])
-        return whole | {GAPS: self.short.figures[GAPS]} if self.short else whole
+        """Of all runs together, each made when it is first asked for; of a single run its `simqueue.Result.summary`."""
+        return self.first.summary() if self.replications == 1 else self._pooled
+
+    @cached_property
+    def _pooled(self) -> Pooled:
+        known = {GAPS: self.short.figures[GAPS]} if self.short else {}
+        return Pooled([part.summary for part in self.parts], [part.samples for part in self.parts], known)
 
     def relative(self, figure: str) -> float:
         """The half-width of a figure (``response_s.p99``) over its value. Raises ConfigError if there is none."""
@@ -133,6 +124,11 @@ class Replicated:
         """Why the runs are too short to believe that interval; None if they are not."""
         short = self._of(path)._trust.too_short({path: self.interval(path)})
         return short[0]["reason"] if short else None
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the runs are too short to believe the intervals of what `precision` names."""
+        return self.precision is not None and any(self.doubt(tuple(one.split("."))) for one in self.precision.of)
 
     def _of(self, path: tuple[str, ...]) -> Replicated:
         """The runs that this figure is of."""
@@ -173,23 +169,22 @@ class Replicated:
 
     @cached_property
     def _trust(self) -> Trust:
-        summaries = [part.summary for part in self.parts]
-        return Trust(self.figures, summaries, self._excursions(), self.warmup)
-
-    def _excursions(self) -> dict[str, Excursions]:
-        """Of the times that requests have, by their place in the summary; sections are one run after all."""
-        found = {}
-        for name in dict.fromkeys(name for part in self.parts for name in part.samples):
-            samples = [part.samples[name] for part in self.parts if name in part.samples]
-            runs = [sample.values for sample in samples if sample.weights is None]
-            if sum(map(len, runs)):
-                found[name] = Excursions.of(runs if self.replications > 1 else [np.concatenate(runs)], len(self.parts))
-        return found
+        excursions = partial(_excursions, self._pooled, len(self.parts), self.replications > 1)
+        return Trust(self.figures, [part.summary for part in self.parts], cache(excursions), self.warmup)
 
     def _reached(self) -> dict[str, Any]:
         assert self.precision is not None
         found = {figure: self.relative(figure) for figure in self.precision.of}
         return {"asked": self.precision.relative, "reached": self.precise, "relative_half_width": found}
+
+
+def _excursions(pooled: Pooled, parts: int, replicated: bool, name: str) -> Excursions | None:
+    """Of these times of requests; sections are one run after all."""
+    runs = [sample.values for sample in pooled.samples.get(name, ()) if sample.weights is None]
+    if not sum(map(len, runs)):
+        return None
+    *levels, _ = pooled.cuts(name)
+    return Excursions.of(runs if replicated else [np.concatenate(runs)], levels, parts)
 
 
 def sectioned(result: AnyResult) -> list[Part]:

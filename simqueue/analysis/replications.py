@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from simqueue.analysis.effort import times_longer
+from simqueue.analysis.effort import further
 from simqueue.analysis.replicated import GAPS, Part, Precision, Replicated, response_of, sectioned
 from simqueue.analysis.server import AnyResult, Server, at_rate, run, with_capacity, without_capacity, without_gaps
 from simqueue.analysis.warmup import Warmup, averaged, mser5
@@ -41,8 +40,6 @@ AUTO = "auto"
 _REPLICATION = 1 << 20
 # Of runs that were made longer, one in so many requests finds the system empty, and is left out.
 _LEFT_OUT = 20
-# Runs are left out if those that follow them are more than so many times as long.
-_MUCH_LONGER = 8
 # Processes take longer to start than so many requests to simulate.
 _WORTH_PROCESSES = 100_000
 _STATIONARY = (Constant, Poisson, Gamma, MMPP, Sessions)
@@ -81,12 +78,11 @@ def replicate(
     The first run is that of `simqueue.simulate` with ``seed``; the seed of each further one follows from ``seed`` and
     its number alone. So scenarios that are compared at one ``seed`` meet the same customers in every replication.
 
-    Where a ``precision`` is asked for, and not reached, further runs are made for each replication, as long as
-    `times_longer` says, up to as many requests in all as ``max_replications`` of the first length have: longer runs
-    have less bias, more of them the same. The first twentieth of each is left out, or ``warmup`` if that is a number.
-    ITL stays that of the first runs, unless it is asked for: to look at all gaps between tokens takes longer than all
-    else. Runs that have a length of their own, as where the rate follows the clock, are doubled in number instead, up
-    to ``max_replications``.
+    Where a ``precision`` is asked for, and not reached, further runs are added, or longer ones take the place of all so
+    far (`further`), up to as many requests in all as ``max_replications`` of the first length have. Of longer ones the
+    first twentieth is left out, or ``warmup`` if that is a number. ITL stays that of the first runs, unless it is asked
+    for: to look at all gaps between tokens takes longer than all else. Where runs have a length of their own, as where
+    the rate follows the clock, none are longer.
 
     Stopping as soon as an interval happens to be narrow makes intervals cover too seldom; to look only a few times, and
     never before there are ``replications``, keeps that small (Chow and Robbins, Annals of Mathematical Statistics 36,
@@ -119,7 +115,7 @@ def replicate(
             found = _first(processes, task, count, precision)
             if precision is None or found.replications == 1:
                 return found
-            return (_longer if is_stationary(spec) else _more)(processes, task, found, precision)
+            return _until_precise(processes, task, found, precision)
     except BrokenProcessPool:
         raise ConfigError(
             "run: a process was ended before its replication was over, most likely for want of memory: ask for fewer "
@@ -191,54 +187,43 @@ def _one_run(found: Replicated, asked: int) -> Replicated:
     return replace(found, parts=sectioned(found.first), replications=1, note=note)
 
 
-def _longer(processes: Executor | None, task: _Task, found: Replicated, precision: Precision) -> Replicated:
-    """Further runs for each replication until they are precise."""
-    count = runs = found.replications
-    length = shortest = len(found.averaged_s)
-    left = shortest * (precision.max_replications // count - 1)
+def _until_precise(processes: Executor | None, task: _Task, found: Replicated, precision: Precision) -> Replicated:
+    """Further runs until they are precise."""
     gapless = not any(figure.startswith(GAPS) for figure in precision.of)
-    short = found
-    while left >= shortest and (factor := times_longer(found)) > 1:
-        requests = min(max(math.ceil((factor - 1) * length), shortest), left)
-        # Runs that are much shorter than those to come say little, and have more bias.
-        anew = requests > _MUCH_LONGER * length
-        parts = _run_longer(processes, task, range(runs, runs + count), requests, gapless=gapless)
-        pairs = zip(found.parts, parts, strict=True)
-        parts = [new.after(old) if anew else old.and_(new) for old, new in pairs]
-        length = requests if anew else length + requests
-        runs, left = runs + count, left - requests
-        found = _with(found, parts, task.warmup, requests // _LEFT_OUT)
-        found = replace(found, short=short if gapless else None)
+    one = task._replace(warmup=found.warmup.requests, gapless=gapless)
+    first, any_length = found, is_stationary(task.spec)
+    number, requests = found.replications, len(found.averaged_s)
+    left = requests * (precision.max_replications - number)
+    while more := further(found, requests, left, any_length=any_length):
+        if anew := more.requests > requests:
+            one = _longer(one, more.requests, task.warmup)
+        runs = range(number, number + more.runs)
+        parts = [part for part in _others(processes, one, runs)() if isinstance(part, Part)]
+        found = _anew(found, parts, task.warmup) if anew else _added(found, parts)
+        found = replace(found, short=first if gapless else None)
+        number, requests, left = runs.stop, more.requests, left - more.runs * more.requests
     return found
 
 
-def _run_longer(
-    processes: Executor | None, task: _Task, numbers: Iterable[int], requests: int, *, gapless: bool
-) -> list[Part]:
-    warmup = requests // _LEFT_OUT if task.warmup is None else task.warmup
+def _longer(task: _Task, requests: int, warmup: int | None) -> _Task:
     spec = msgspec.structs.replace(task.spec, requests=requests)
-    found = _others(processes, task._replace(spec=spec, warmup=warmup, gapless=gapless), numbers)()
-    return [one for one in found if isinstance(one, Part)]
+    return task._replace(spec=spec, warmup=requests // _LEFT_OUT if warmup is None else warmup)
 
 
-def _with(found: Replicated, parts: Sequence[Part], warmup: int | None, left_out: int) -> Replicated:
-    """Of these parts, of whose newest runs so many requests were left out."""
+def _added(found: Replicated, parts: Sequence[Part]) -> Replicated:
+    """With further runs of the same length."""
+    parts = [*found.parts, *parts]
     series = averaged([part.response_s for part in parts])
-    cut = found.warmup if warmup is not None else Warmup(left_out, mser5(series[left_out:]).found)
-    return replace(found, parts=parts, averaged_s=series, warmup=cut)
+    return replace(found, parts=parts, replications=len(parts), averaged_s=series)
 
 
-def _more(processes: Executor | None, task: _Task, found: Replicated, precision: Precision) -> Replicated:
-    """Twice as many runs with the same warm-up, and again, until they are precise."""
-    settled, most = task._replace(warmup=found.warmup.requests), precision.max_replications
-    while not found.precise and (done := found.replications) < most:
-        count = min(2 * done, most)
-        others = _others(processes, settled, range(done, count))()
-        parts = [*found.parts, *(one for one in others if isinstance(one, Part))]
-        found = replace(
-            found, parts=parts, replications=count, averaged_s=averaged([part.response_s for part in parts])
-        )
-    return found
+def _anew(found: Replicated, parts: Sequence[Part], warmup: int | None) -> Replicated:
+    """Of longer runs in place of those that there were, which say little beside them and have more bias."""
+    parts = [parts[0].after(found.parts[0]), *parts[1:]]
+    series = averaged([part.response_s for part in parts])
+    cut = len(series) // _LEFT_OUT
+    known = Warmup(cut, mser5(series[cut:]).found) if warmup is None else found.warmup
+    return replace(found, parts=parts, replications=len(parts), averaged_s=series, warmup=known)
 
 
 def _others(processes: Executor | None, task: _Task, numbers: Iterable[int]) -> Callable[[], list[AnyResult | Part]]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simqueue.analysis.figures import Path, Summary, at, estimates, interval_of
+from simqueue.analysis.figures import LEVELS, Path, Summary, at, estimates, interval_of
 from simqueue.analysis.interval import Interval
 from simqueue.analysis.warmup import Warmup
 
 # Excursions are counted at percentiles from the first to the second; a mean depends on the tail as the third does.
 _BULK, _HIGH, _TAIL = 0.75, 0.9, 0.95
-_LEVELS = (0.5, _BULK, _HIGH, _TAIL, 0.99)
 # Both found by trying: docs/intervals.md.
 _WIDENING, _FEWER = 9.0, 3
 _WITH_WAITS = (("response_s",), ("ttft_s",))
@@ -45,11 +44,11 @@ class Excursions:
     varied: bool = True
 
     @classmethod
-    def of(cls, runs: Sequence[NDArray[Any]], parts: int) -> Excursions:
-        """Count them. ``runs``: times of each run in order of arrival; ``parts``: how many parts these are."""
-        levels = np.quantile(np.concatenate(runs), _LEVELS, method="inverted_cdf")
+    def of(cls, runs: Sequence[NDArray[Any]], levels: Sequence[float], parts: int) -> Excursions:
+        """Count them. ``runs``: times of each run in order of arrival; ``levels``: the values at `LEVELS` of them all;
+        ``parts``: how many parts these are."""
         tops = np.concatenate([_tops(run, levels[0]) for run in runs])
-        above = {share: int((tops >= level).sum()) for share, level in zip(_LEVELS, levels, strict=True)}
+        above = {share: int(np.count_nonzero(tops >= level)) for share, level in zip(LEVELS, levels, strict=True)}
         return cls(parts, above, varied=len(tops) > 0)
 
     def widening(self, percentile: float | None) -> float:
@@ -70,9 +69,12 @@ class Excursions:
 
 def _tops(run: NDArray[Any], base: float) -> NDArray[Any]:
     """The largest value of every stretch above ``base``."""
-    above = np.flatnonzero(run > base)
-    begins = np.flatnonzero(np.diff(above, prepend=-2) > 1)
-    return np.asarray(np.maximum.reduceat(run[above], begins) if len(begins) else run[:0])
+    if not len(run):
+        return run
+    above = run > base
+    turns = np.flatnonzero(above[1:] != above[:-1]) + 1
+    tops = np.maximum.reduceat(run, np.concatenate(([0], turns)))
+    return np.asarray(tops[tops > base])
 
 
 class Trust:
@@ -81,12 +83,16 @@ class Trust:
     Args:
         whole: the figures.
         parts: the same of each replication or section.
-        excursions: of the times that requests have, by their place in the summary.
+        excursions: those of the times that requests have, by their place in the summary; None where there are none.
         warmup: what was left out at the beginning of each run, and whether that was found to be enough.
     """
 
     def __init__(
-        self, whole: Summary, parts: Sequence[Summary], excursions: Mapping[str, Excursions], warmup: Warmup
+        self,
+        whole: Summary,
+        parts: Sequence[Summary],
+        excursions: Callable[[str], Excursions | None],
+        warmup: Warmup,
     ) -> None:
         self._whole, self._parts, self._excursions, self._warmup = whole, parts, excursions, warmup
 
@@ -108,8 +114,10 @@ class Trust:
         queues rise and fall: so what a figure has of waiting is as wide as that of waiting alone."""
         percentile = _percentile(path)
         own = self._series(path).widening(percentile)
-        waits, queue = at(self._whole, ("queueing_s", path[-1])), self._excursions.get("queueing_s")
-        if path[-2:-1] not in _WITH_WAITS or queue is None or not waits:
+        if path[-2:-1] not in _WITH_WAITS or (queue := self._excursions("queueing_s")) is None:
+            return own
+        waits = at(self._whole, ("queueing_s", path[-1]))
+        if not waits:
             return own
         share = min(1.0, float(waits / at(self._whole, path)))
         return max(own, 1 + share * (queue.widening(percentile) - 1))
@@ -156,8 +164,11 @@ class Trust:
 
     def _series(self, path: Path) -> Excursions:
         """Those of the figure's own times; of all else those of response times."""
-        known = self._excursions
-        return known.get(".".join(path[:-1])) or known["queueing_s" if path[0] == "waiting" else "response_s"]
+        found = self._excursions(".".join(path[:-1])) or self._excursions(
+            "queueing_s" if path[0] == "waiting" else "response_s"
+        )
+        assert found is not None
+        return found
 
 
 def _percentile(path: Path) -> float | None:

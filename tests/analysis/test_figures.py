@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binom
 
-from simqueue.analysis.figures import pooled
+from simqueue.analysis.figures import Pooled
 
 
 def unstable(load: float, said: list[bool]) -> bool:
     runs = [{"unstable": one, "offered_rps": load * 3, "saturation_rps": 3.0} for one in said]
-    return bool(pooled(runs, [{}] * len(runs))["unstable"])
+    return bool(Pooled(runs, [{}] * len(runs))["unstable"])
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 10, 20, 40, 160])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simqueue import Affine, ErlangNoise, NoBatching, System, WorkloadSpec
-from simqueue.analysis.figures import pooled
+from simqueue.analysis.figures import LEVELS, Pooled
 from simqueue.analysis.replications import replicate
 from simqueue.analysis.trust import Excursions, Trust
 from simqueue.analysis.warmup import Warmup
@@ -35,8 +35,12 @@ def trust(
 ) -> Trust:
     offered = {"offered_rps": load, "saturation_rps": 1.0, "users": users}
     parts = [summary(run) | offered for run in runs]
-    whole = pooled(parts, [{RESPONSE: Sample(run)} for run in runs])
-    return Trust(whole, parts, {RESPONSE: Excursions.of(runs, len(runs))}, warmup)
+    whole = Pooled(parts, [{RESPONSE: Sample(run)} for run in runs])
+    return Trust(whole, parts, {RESPONSE: excursions(runs)}.get, warmup)
+
+
+def excursions(runs: list[NDArray[np.float64]]) -> Excursions:
+    return Excursions.of(runs, np.quantile(np.concatenate(runs), LEVELS, method="inverted_cdf").tolist(), len(runs))
 
 
 def reasons(found: Trust) -> Mapping[str, str]:
@@ -57,10 +61,9 @@ def test_an_excursion_ends_at_the_median() -> None:
     low, middle, high = 0.0, 5.0, 9.0
     # Half are low; the 75th percentile and those above it are high.
     run = np.array([low, high, high, middle, high, low, low, high, middle, low, low, low, high, low, middle, low])
-    found = Excursions.of([run], 1)
-    assert found.above[0.75] == 3
-    assert Excursions.of([run[:8], run[8:]], 2).above[0.75] == 3
-    assert Excursions.of([np.concatenate((run, [high, low]))], 1).above[0.75] == 4
+    assert excursions([run]).above[0.75] == 3
+    assert excursions([run[:8], run[8:]]).above[0.75] == 3
+    assert excursions([np.concatenate((run, [high, low]))]).above[0.75] == 4
 
 
 def counted(run: list[int], level: int, base: int) -> int:
@@ -77,7 +80,7 @@ def counted(run: list[int], level: int, base: int) -> int:
 @given(st.lists(st.lists(st.integers(0, 9), max_size=30), min_size=1, max_size=4).filter(any))
 def test_excursions_against_one_value_after_the_other(runs: list[list[int]]) -> None:
     """Ties, runs without values and runs that begin high are all there."""
-    found = Excursions.of([np.array(run, np.float64) for run in runs], len(runs))
+    found = excursions([np.array(run, np.float64) for run in runs])
     ordered = sorted(value for run in runs for value in run)
     base = ordered[math.ceil(0.5 * len(ordered)) - 1]
     for share, count in found.above.items():
@@ -110,16 +113,16 @@ def test_a_rare_state_that_few_excursions_reach_counts() -> None:
 
 def test_what_a_figure_has_of_waiting_is_as_wide_as_waiting_alone() -> None:
     """Long answers side by side rise and fall more often than the queue does."""
-    often, seldom = (Excursions(4, dict.fromkeys((0.5, 0.75, 0.9, 0.95, 0.99), count)) for count in (1800, 18))
+    often, seldom = (Excursions(4, dict.fromkeys(LEVELS, count)) for count in (1800, 18))
     times = {"response_s": {"p99": 4.0}, "queueing_s": {"p99": 3.0}, "service_s": {"p99": 3.0}}
     whole = {**times, "by_client": [{"client": "quick", "ttft_s": {"p99": 2.0}}]}
     series = {"response_s": often, "service_s": often, "queueing_s": seldom}
-    found = Trust(whole, [], series, SETTLED)
+    found = Trust(whole, [], series.get, SETTLED)
     assert found.widening(("queueing_s", "p99")) == pytest.approx(2.0)
     assert found.widening(("response_s", "p99")) == pytest.approx(1.75)
     assert found.widening(("by_client", "quick", "ttft_s", "p99")) == pytest.approx(2.0)
     assert found.widening(("service_s", "p99")) == pytest.approx(1.01)
-    idle = Trust(whole | {"queueing_s": {"p99": 0.0}}, [], series, SETTLED)
+    idle = Trust(whole | {"queueing_s": {"p99": 0.0}}, [], series.get, SETTLED)
     assert idle.widening(("response_s", "p99")) == pytest.approx(1.01)
 
 
