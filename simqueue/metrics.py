@@ -15,6 +15,8 @@ PERCENTILES = (50, 90, 95, 99)
 _SHARES = (*(percentile / 100 for percentile in PERCENTILES), 1.0)
 Stats = dict[str, float]
 _BINS = 4096
+# Of a number that is not negative.
+_BITS = 63
 # So many values are sorted at once; of more so many are looked at, whether more than a tenth of them are equal.
 _FEW, _LOOKED_AT, _UNLIKE = 10_000, 64, 0.9
 
@@ -124,6 +126,20 @@ def busy(leaps: Mapping[str, NDArray[np.int64]], start: int, end: int) -> float:
     """The share of the time from ``start`` to ``end`` in which leaps (`simqueue.record.Leaps`) were under way."""
     inside = np.minimum(leaps["start"] + leaps["total"], end) - np.maximum(leaps["start"], start)
     return float(np.maximum(inside, 0).sum(dtype=np.float64)) / (end - start)
+
+
+def tallied(values: NDArray[np.int64], weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different ones among values that are not negative, in order, and how often each occurs; of gaps between
+    tokens one in a hundred, or fewer. Both are sorted as one number, which is many times quicker than to sort places."""
+    kept = weights > 0
+    values, weights = values[kept], weights[kept]
+    bits = int(weights.max(initial=1)).bit_length()
+    if int(values.max(initial=0)).bit_length() + bits > _BITS:
+        return values, weights
+    both = np.sort(values << bits | weights)
+    ordered = both >> bits
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return ordered[begins], np.add.reduceat(both & (1 << bits) - 1, begins) if len(begins) else weights
 
 
 def token_gaps(

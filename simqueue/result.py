@@ -122,7 +122,7 @@ class Result(Times):
         return not self.with_batch
 
     def gaps(self, requests: Column) -> tuple[Column, Column] | None:
-        """``(gap in ticks, how often)`` between the tokens of these requests, where there are any.
+        """``(gap in ticks, how often)`` between the tokens of these requests, each gap once, where there are any.
 
         See `metrics.token_gaps`; an answer that was interrupted is several stretches, with a gap between them.
         """
@@ -134,9 +134,10 @@ class Result(Times):
         if "paused" in self.leaps:
             ends = ends[np.repeat(self.leaps["paused"] == 0, self.leaps["steps"])]
         if self.fates is None or not len(self.fates.spells):
-            return metrics.token_gaps(ends, first, last)
+            return metrics.tallied(*metrics.token_gaps(ends, first, last))
         spells = self.fates.spells[np.isin(self.fates.spells[:, 0], ids)]
-        return metrics.interrupted_gaps(ends, ids, first, last, spells[:, 0], spells[:, 1], spells[:, 3])
+        gaps = metrics.interrupted_gaps(ends, ids, first, last, spells[:, 0], spells[:, 1], spells[:, 3])
+        return metrics.tallied(*gaps)
 
     # Tables.
 

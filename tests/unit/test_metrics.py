@@ -42,6 +42,27 @@ def test_percentiles_are_those_of_numpy(count: int) -> None:
     }
 
 
+@pytest.mark.parametrize("distinct", [1, 7, 30_000, 10**12])
+def test_of_many_values_the_same_are_found_in_any_order(distinct: int) -> None:
+    """Sorted where many are equal, otherwise split."""
+    values, shares = np.random.default_rng(1).integers(0, distinct, 30_000), [0.0, 0.2, 0.5, 0.5, 0.999, 1.0]
+    assert metrics.selected(values.copy(), shares) == list(metrics.quantiles(np.sort(values), shares))
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=60))
+def test_most_waiting_is_the_most_over_time(pairs: list[tuple[int, int]]) -> None:
+    arrival, wait = np.array(sorted(pairs), np.int64).T
+    _, waiting = metrics.waiting_over_time(arrival, arrival + wait, Grid(1))
+    assert metrics.most_waiting(arrival, arrival + wait) == waiting.max()
+
+
+@given(st.lists(st.tuples(st.sampled_from((0, 3, 4, 2**40, 2**62)), st.integers(0, 9)), max_size=30))
+def test_tallied_are_as_many_of_each(pairs: list[tuple[int, int]]) -> None:
+    values, weights = np.array(pairs, np.int64).reshape(-1, 2).T
+    each, often = metrics.tallied(values, weights)
+    np.testing.assert_array_equal(np.sort(np.repeat(each, often)), np.sort(np.repeat(values, weights)))
+
+
 def test_percentiles_of_a_million_have_the_exact_rank() -> None:
     for count in (10**6, 10**6 + 1, 3 * 10**6 + 7):
         found = metrics.stats(np.arange(1, count + 1))
