@@ -31,7 +31,7 @@ def selected(values: NDArray[Any], shares: Iterable[float]) -> list[Any]:
 
     Each value is split from those beyond it, among which is the next: for a few high percentiles that takes a third as
     long as to sort. Not so where values are few, or many are equal, to which NumPy's ``partition`` is no match."""
-    if len(values) < _FEW or len(np.unique(values[:: len(values) // _LOOKED_AT])) < _UNLIKE * _LOOKED_AT:
+    if len(values) < _FEW or len(set(values[:: len(values) // _LOOKED_AT].tolist())) < _UNLIKE * _LOOKED_AT:
         values.sort()
         return list(quantiles(values, shares))
     before, found = 0, []
@@ -130,7 +130,7 @@ def busy(leaps: Mapping[str, NDArray[np.int64]], start: int, end: int) -> float:
 
 def tallied(values: NDArray[np.int64], weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The different ones among values that are not negative, in order, and how often each occurs; of gaps between
-    tokens one in a hundred, or fewer. Both are sorted as one number, which is many times quicker than to sort places."""
+    tokens one in a hundred, or fewer. To sort both as one number is many times quicker than to sort places."""
     kept = weights > 0
     values, weights = values[kept], weights[kept]
     bits = int(weights.max(initial=1)).bit_length()

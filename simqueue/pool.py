@@ -58,17 +58,15 @@ class Processes(Executor):
 
 @contextmanager
 def pool(workers: int) -> Iterator[Executor | None]:
-    """Processes to run in, or None for this one. They end with the block, at once if it did not end well."""
+    """Processes to run in, or None for this one. They end with the block, at once and whatever they do."""
     if workers == 1:
         yield None
         return
     executor = Processes(workers)
     try:
         yield executor
-    except BaseException:
+    finally:
         executor.shutdown(cancel_futures=True)
-        raise
-    executor.shutdown()
 
 
 def submit(executor: Executor, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Future[Any]]:

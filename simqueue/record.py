@@ -8,7 +8,7 @@ from functools import cached_property
 from io import BytesIO
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -171,9 +171,17 @@ class Leaps:
     def __init__(self) -> None:
         self.chunks: dict[int, tuple[int, int, int, int]] = {}
         self.paused: dict[int, int] = {}
+        self._table: Column | None = None
         self._rows = BytesIO()
-        # Appends a leap, as `leap_row` has it, or several; a method of its own would cost as much again.
-        self.append: Callable[[bytes | memoryview], object] = self._rows.write
+        # Appends one leap, as `leap_row` has it; a method of its own would cost as much again.
+        self.append: Callable[[bytes], object] = self._rows.write
+
+    @classmethod
+    def of(cls, table: Column, chunks: dict[int, tuple[int, int, int, int]]) -> Self:
+        """Of all rows at once, as int64 ``(len(STEP_FIELDS), leaps)``."""
+        leaps = cls()
+        leaps.chunks, leaps._table = chunks, table
+        return leaps
 
     def add_pause(self, rows: int) -> None:
         """In the leap that is appended next, so many rows that decode do not go on."""
@@ -189,8 +197,10 @@ class Leaps:
 
     def columns(self) -> dict[str, Column]:
         """The rows as columns. Nothing can be appended while any of these is there."""
-        table = np.frombuffer(self._rows.getbuffer(), np.int64).reshape(-1, len(STEP_FIELDS))
-        return {name: table[:, i] for i, name in enumerate(STEP_FIELDS)}
+        table = self._table
+        if table is None:
+            table = np.frombuffer(self._rows.getbuffer(), np.int64).reshape(-1, len(STEP_FIELDS)).T
+        return dict(zip(STEP_FIELDS, table, strict=True))
 
 
 def settle(requests: Requests, leaps: dict[str, Column], *, with_batch: bool) -> tuple[Column, Column, Column]:

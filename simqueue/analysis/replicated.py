@@ -16,7 +16,7 @@ from simqueue.analysis.figures import Pooled, Summary, at, estimates, in_place
 from simqueue.analysis.interval import LEVEL, Interval, sections
 from simqueue.analysis.server import AnyResult
 from simqueue.analysis.trust import Excursions, Trust
-from simqueue.analysis.warmup import Warmup
+from simqueue.analysis.warmup import Warmup, averaged
 from simqueue.cluster.result import ClusterResult
 from simqueue.errors import ConfigError
 from simqueue.metrics import Sample
@@ -79,7 +79,7 @@ class Replicated:
         parts: the replications or, where there is one only, its sections.
         replications: how many runs these are.
         warmup: how many requests are left out at the beginning of each, and whether that was found to be enough.
-        averaged_s: float64 ``(requests,)``: response times by arrival, averaged over the runs.
+        series: float64 ``(requests,)`` of each run: response times by arrival.
         precision: what was asked of the intervals, if anything was.
         note: what else to know of them.
         short: the first runs, which ITL is of, where further ones have left it out.
@@ -89,10 +89,15 @@ class Replicated:
     parts: Sequence[Part]
     replications: int
     warmup: Warmup
-    averaged_s: NDArray[np.float64]
+    series: Sequence[NDArray[np.float64]]
     precision: Precision | None = None
     note: str | None = None
     short: Replicated | None = None
+
+    @cached_property
+    def averaged_s(self) -> NDArray[np.float64]:
+        """float64 ``(requests,)``: response times by arrival, averaged over the runs."""
+        return averaged(self.series)
 
     @cached_property
     def figures(self) -> Summary:

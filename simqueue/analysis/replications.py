@@ -172,8 +172,8 @@ def _first(processes: Executor | None, task: _Task, count: int, precision: Preci
     if task.saturation_rps is not None:
         first = with_capacity(first, task.saturation_rps)
     results: list[AnyResult | Part] = [first, *others()]
-    series = averaged([one.response_s if isinstance(one, Part) else response_of(one) for one in results])
-    cut = mser5(series) if task.warmup is None else Warmup(task.warmup, found=True)
+    series = [one.response_s if isinstance(one, Part) else response_of(one) for one in results]
+    cut = mser5(averaged(series)) if task.warmup is None else Warmup(task.warmup, found=True)
     first = first.cut(cut.requests)
     parts = [Part.of(first), *(one if isinstance(one, Part) else Part.of(one.cut(cut.requests)) for one in results[1:])]
     found = Replicated(first, parts, count, cut, series, precision)
@@ -192,7 +192,7 @@ def _until_precise(processes: Executor | None, task: _Task, found: Replicated, p
     gapless = not any(figure.startswith(GAPS) for figure in precision.of)
     one = task._replace(warmup=found.warmup.requests, gapless=gapless)
     first, any_length = found, is_stationary(task.spec)
-    number, requests = found.replications, len(found.averaged_s)
+    number, requests = found.replications, len(found.series[0])
     left = requests * (precision.max_replications - number)
     while more := further(found, requests, left, any_length=any_length):
         if anew := more.requests > requests:
@@ -213,17 +213,16 @@ def _longer(task: _Task, requests: int, warmup: int | None) -> _Task:
 def _added(found: Replicated, parts: Sequence[Part]) -> Replicated:
     """With further runs of the same length."""
     parts = [*found.parts, *parts]
-    series = averaged([part.response_s for part in parts])
-    return replace(found, parts=parts, replications=len(parts), averaged_s=series)
+    return replace(found, parts=parts, replications=len(parts), series=[part.response_s for part in parts])
 
 
 def _anew(found: Replicated, parts: Sequence[Part], warmup: int | None) -> Replicated:
     """Of longer runs in place of those that there were, which say little beside them and have more bias."""
     parts = [parts[0].after(found.parts[0]), *parts[1:]]
-    series = averaged([part.response_s for part in parts])
-    cut = len(series) // _LEFT_OUT
-    known = Warmup(cut, mser5(series[cut:]).found) if warmup is None else found.warmup
-    return replace(found, parts=parts, replications=len(parts), averaged_s=series, warmup=known)
+    series = [part.response_s for part in parts]
+    cut = len(series[0]) // _LEFT_OUT
+    known = Warmup(cut, mser5(averaged(series)[cut:]).found) if warmup is None else found.warmup
+    return replace(found, parts=parts, replications=len(parts), series=series, warmup=known)
 
 
 def _others(processes: Executor | None, task: _Task, numbers: Iterable[int]) -> Callable[[], list[AnyResult | Part]]:

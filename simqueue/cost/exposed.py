@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.cost.base import UNLIMITED, StepCost
-from simqueue.cost.prices import MOST_TICKS, Column, Priced, Prices
+from simqueue.cost.prices import MOST_TICKS, Priced, Prices
 from simqueue.plan import Shape, Work
 
 
@@ -57,10 +57,10 @@ class ExposedCost:
         """Many decode steps at once."""
         return self._cost.column(rows, context, longest) + (self._step + self._row * rows)
 
-    def prices(self, rows: int, prompt: Column, output: Column) -> Prices | None:
+    def prices(self, rows: int, widest: int, longest: int) -> Prices | None:
         """See `simqueue.cost.prices.Priced`."""
-        known = self._cost.prices(rows, prompt, output) if isinstance(self._cost, Priced) else None
-        if known is None or self._added(rows) * int(output.max()) > MOST_TICKS:
+        known = self._cost.prices(rows, widest, longest) if isinstance(self._cost, Priced) else None
+        if known is None or self._added(rows) * longest > MOST_TICKS:
             return None
         return known._replace(added=self._step, added_row=self._row)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simqueue.checks import seconds
-from simqueue.cost.prices import MOST_TICKS, Column, Prices
+from simqueue.cost.prices import MOST_TICKS, Prices
 from simqueue.errors import ConfigError
 from simqueue.plan import Shape
 from simqueue.units import Grid
@@ -118,10 +118,9 @@ class LinearCost:
         linear = self.base + self.per_decode * rows + self.per_context * context
         return np.asarray(np.maximum(linear, self.floor), np.int64)
 
-    def prices(self, rows: int, prompt: Column, output: Column) -> Prices | None:
+    def prices(self, rows: int, widest: int, longest: int) -> Prices | None:
         """See `simqueue.cost.prices.Priced`."""
-        tokens = rows * (int(prompt.max()) + int(output.max()))
-        longest = self.floor + self.base + self.per_decode * rows + (self.per_new + self.per_context) * tokens
-        if longest * int(output.max()) > MOST_TICKS:
+        most = self.floor + self.base + self.per_decode * rows + (self.per_new + self.per_context) * rows * longest
+        if most * longest > MOST_TICKS:
             return None
         return Prices(linear=(self.base, self.per_row, self.per_new, self.per_context, self.floor))

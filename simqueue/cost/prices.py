@@ -45,6 +45,7 @@ class Prices(NamedTuple):
 class Priced(Protocol):
     """A cost model whose steps can be priced before a run."""
 
-    def prices(self, rows: int, prompt: Column, output: Column) -> Prices | None:
-        """For steps of up to so many rows, of requests with these lengths; None where they are too many, or sums of
-        them might leave 64 bits. Steps that have no price here are refused when they come to be run."""
+    def prices(self, rows: int, widest: int, longest: int) -> Prices | None:
+        """For steps of up to so many rows, with prompts of up to ``widest`` tokens and contexts of up to ``longest``,
+        of answers that have no more tokens than that; None where these are too many, or sums of them might leave 64
+        bits. Steps that have no price here are refused when they come to be run."""

@@ -134,9 +134,9 @@ class TableCost:
         """Many decode steps at once."""
         return by_rows(rows, lambda r, at: self._array(r, int(longest[at].max()))[longest[at]])
 
-    def prices(self, rows: int, prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Prices | None:
+    def prices(self, rows: int, widest: int, longest: int) -> Prices | None:
         """See `simqueue.cost.prices.Priced`. Kept, and made anew, twice as far, where more is asked for."""
-        known, widest, longest = self._prices, int(prompt.max()), int(prompt.max() + output.max())
+        known = self._prices
         if self._beyond:
             rows = min(rows, _FARTHER * self._table.rows[-1])
         else:

@@ -221,7 +221,7 @@ def _replicated(case: Case, effort: Effort, task: Task, saturation: float | None
         raise ConfigError(f"{len(parts[0].response_s)} requests are too few to tell anything: give more of them")
     series = averaged([part.response_s for part in parts])
     warmup = Warmup(first.warmup, mser5(series[first.warmup :]).found)
-    return Replicated(first, parts, len(parts), warmup, series), sum(replicas) / len(replicas)
+    return Replicated(first, parts, len(parts), warmup, [series]), sum(replicas) / len(replicas)
 
 
 def _run(case: Case, effort: Effort, seed: int) -> AnyResult:

@@ -78,7 +78,7 @@ class Runs:
             parts = self.parts[:count] if self.replicated else self.parts
             series = averaged([part.response_s for part in parts])
             replications = len(parts) if self.replicated else 1
-            self._found[count] = Replicated(self.first, parts, replications, self.warmup, series)
+            self._found[count] = Replicated(self.first, parts, replications, self.warmup, [series])
         return self._found[count]
 
     @property

@@ -15,3 +15,6 @@ def bulk(
 def seated(
     arrival: Column, prompt: Column, output: Column, finished: Column, given: Prices, seats: int, budget: int
 ) -> Column | tuple[Column, Column, Column, Column] | None: ...
+def durations(
+    steps: Column, first: Column, rows: Column, context: Column, longest: Column, given: Prices, count: int
+) -> Column | None: ...

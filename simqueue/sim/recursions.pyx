@@ -127,12 +127,12 @@ def bulk(
         with_batch: answers leave when their batch ends.
 
     Returns:
-        int64 ``(leaps, 8)``, as `simqueue.record.Leaps`; None where this cannot tell.
+        int64 ``(8, leaps)``: the columns of `simqueue.record.Leaps`; None where this cannot tell.
     """
     cdef Prices price = Prices(given)
     cdef int64_t count = arrival.shape[0], head = 0, free = 0, done = 0
     cdef int64_t end, last, due, start, i, tokens, widest, steps, first, total, size
-    table = np.empty((count, FIELDS), np.int64)
+    table = np.empty((FIELDS, count), np.int64)
     cdef int64_t[:, ::1] leaps = table
     with nogil:
         while head < count:
@@ -160,7 +160,7 @@ def bulk(
             _write(leaps, done, start, steps, first, total, size, 0, 0, 0)
             done += 1
             head, free = end, start + total
-    return table[:done] if head == count else None
+    return table[:, :done] if head == count else None
 
 
 def seated(
@@ -179,7 +179,7 @@ def seated(
     prompts.
 
     Returns:
-        The leaps; and where there is a budget, int64 ``(leaps, 4)``: of how many prompts the first step computes how
+        The leaps; and where there is a budget, int64 ``(4, leaps)``: of how many prompts the first step computes how
         many tokens, on how many, and at most of one; and when each request was scheduled and had its first token. Or
         None.
     """
@@ -196,7 +196,7 @@ def seated(
     cdef int64_t lines = 3 * count + 1
     if not chunked:
         budget = unlimited
-    table, chunks = np.empty((lines, FIELDS), np.int64), np.zeros((lines if chunked else 1, 4), np.int64)
+    table, chunks = np.empty((FIELDS, lines), np.int64), np.zeros((4, lines if chunked else 1), np.int64)
     schedule, firsts = np.zeros(count, np.int64), np.zeros(count, np.int64)
     cdef int64_t[:, ::1] leaps = table, chunk = chunks
     cdef int64_t[::1] scheduled = schedule, first_token = firsts
@@ -232,7 +232,7 @@ def seated(
                     break
                 total, taken = first, 1
                 if chunked:
-                    chunk[done, 0], chunk[done, 1], chunk[done, 2], chunk[done, 3] = prompts, tokens, behind, widest
+                    chunk[0, done], chunk[1, done], chunk[2, done], chunk[3, done] = prompts, tokens, behind, widest
                 # Those whose prompts are whole now: all but one that has begun and is left over.
                 admitted, head, tokens = 0 if chunked else end - head, end, 0
                 if backlog:
@@ -290,13 +290,52 @@ def seated(
             longest = clock - _key(empty[0]) if begun else 0
     if not known:
         return None
-    return (table[:done], chunks[:done], schedule, firsts) if chunked else table[:done]
+    return (table[:, :done], chunks[:, :done], schedule, firsts) if chunked else table[:, :done]
+
+
+def durations(
+    const int64_t[::1] steps,
+    const int64_t[::1] first,
+    const int64_t[::1] rows,
+    const int64_t[::1] context,
+    const int64_t[::1] longest,
+    given,
+    int64_t count,
+):
+    """How long every single step of some leaps lasts.
+
+    Args:
+        steps, first: ``(leaps,)``, as `simqueue.record.Leaps` has them.
+        rows, context, longest: of the first decode step of each, whether it is the first of the leap or the second.
+        given: `simqueue.cost.prices.Prices`.
+        count: how many steps these are.
+
+    Returns:
+        int64 ``(steps,)``; None if one has no price.
+    """
+    cdef Prices price = Prices(given)
+    column = np.empty(count, np.int64)
+    cdef int64_t[::1] lasts = column
+    cdef int64_t leap, age, decodes, at = 0
+    with nogil:
+        for leap in range(steps.shape[0]):
+            decodes = steps[leap]
+            if first[leap] > 0:
+                lasts[at] = first[leap]
+                at, decodes = at + 1, decodes - 1
+            for age in range(decodes):
+                lasts[at] = price.decoding(rows[leap], context[leap] + rows[leap] * age, longest[leap] + age, 1)
+                if lasts[at] < 0:
+                    with gil:
+                        return None
+                at += 1
+    return column
 
 
 def _longer(table, lines):
     """The same, with room for so many lines."""
-    longer = np.zeros((lines, table.shape[1]), np.int64)
-    longer[: len(table)] = table
+    longer = np.zeros((len(table), lines), np.int64)
+    longer[:, : table.shape[1]] = table
     return longer
 
 
@@ -350,11 +389,11 @@ cdef inline void _write(
     int64_t longest,
 ) noexcept nogil:
     """One leap, in the order of `simqueue.record.STEP_FIELDS`."""
-    leaps[at, 0] = start
-    leaps[at, 1] = steps
-    leaps[at, 2] = first
-    leaps[at, 3] = total
-    leaps[at, 4] = admitted
-    leaps[at, 5] = rows
-    leaps[at, 6] = context
-    leaps[at, 7] = longest
+    leaps[0, at] = start
+    leaps[1, at] = steps
+    leaps[2, at] = first
+    leaps[3, at] = total
+    leaps[4, at] = admitted
+    leaps[5, at] = rows
+    leaps[6, at] = context
+    leaps[7, at] = longest

@@ -37,28 +37,22 @@ def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
     if known is None or not isinstance(bound.cost, Priced) or arrival[-1] > MOST_TICKS:
         return None
     run, rows = known
-    prices = bound.cost.prices(rows, prompt, output)
+    widest, most = int(prompt.max()), int(output.max())
+    prices = bound.cost.prices(rows, widest, widest + most)
     finished = np.full(requests.count, -1, np.int64)
     if prices is None or (found := run(arrival, prompt, output, finished, prices)) is None:
         return None
     # Nobody changes it any more, so that it may be an array.
     requests.finished = finished  # type: ignore[assignment]
-    leaps = Leaps()
-    if isinstance(found, tuple):
-        found = _chunked(requests, leaps, *found)
-    leaps.append(found.data)
-    return leaps
+    return _chunked(requests, *found) if isinstance(found, tuple) else Leaps.of(found, {})
 
 
-def _chunked(
-    requests: Requests, leaps: Leaps, table: Column, chunks: Column, scheduled: Column, first: Column
-) -> Column:
-    """What is written down where prompts are computed in chunks."""
-    prefills = np.flatnonzero(chunks[:, 0])
-    leaps.chunks = dict(zip(prefills.tolist(), map(tuple, chunks[prefills].tolist()), strict=True))
+def _chunked(requests: Requests, table: Column, chunks: Column, scheduled: Column, first_token: Column) -> Leaps:
+    """With what is written down where prompts are computed in chunks."""
+    prefills = np.flatnonzero(chunks[0])
     requests.scheduled = dict(enumerate(scheduled.tolist()))
-    requests.first_token = dict(enumerate(first.tolist()))
-    return table
+    requests.first_token = dict(enumerate(first_token.tolist()))
+    return Leaps.of(table, dict(zip(prefills.tolist(), map(tuple, chunks[:, prefills].T.tolist()), strict=True)))
 
 
 def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable[..., _Found], int] | None:

@@ -10,11 +10,17 @@ import numpy as np
 
 from simqueue.cost.base import StepCost
 from simqueue.cost.noise import EmpiricalNoise, NoNoise, ServingNoise, Spread, all_draws
+from simqueue.cost.prices import Priced
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.record import Column
 from simqueue.system import CostSpec, Overheads
 from simqueue.units import Grid
+
+try:
+    from simqueue.sim import recursions
+except ImportError:  # pragma: no cover
+    recursions = None  # type: ignore[assignment]
 
 
 def spread_of(cost: CostSpec, noise: Any) -> Spread | None:
@@ -74,18 +80,19 @@ def with_prefill(
 
 def expand(leaps: Mapping[str, Column], cost: StepCost, spread: Spread | None, seed: np.random.SeedSequence) -> Column:
     """The duration of every step, in ticks: the very ones that were run."""
-    steps, first = leaps["steps"], leaps["first"]
-    begins = np.cumsum(steps) - steps
+    steps, first, rows, longest = leaps["steps"], leaps["first"], leaps["rows"], leaps["longest"]
     prefills = first > 0
+    after = rows + np.where(prefills, leaps["prefill_rows"], 0)
+    context = leaps["context"] + np.where(prefills, rows + leaps["new_tokens"] + leaps["prefill_context"], 0)
+    longest = np.where(prefills, np.maximum(longest + 1, leaps["widest"]), longest)
+    if spread is None and (known := _priced(steps, first, after, context, longest, cost)) is not None:
+        return known
+    begins = np.cumsum(steps) - steps
     durations = np.zeros(int(steps.sum()), np.int64)
     durations[begins[prefills]] = first[prefills]
     # The plain decode steps: all of a leap, or all but a first one that prefills.
     count = steps - prefills
     skip = prefills.astype(np.int64)
-    rows, longest = leaps["rows"], leaps["longest"]
-    after = rows + np.where(prefills, leaps["prefill_rows"], 0)
-    context = leaps["context"] + np.where(prefills, rows + leaps["new_tokens"] + leaps["prefill_context"], 0)
-    longest = np.where(prefills, np.maximum(longest + 1, leaps["widest"]), longest)
     age = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     rows_now = np.repeat(after, count)
     longest_now = np.repeat(longest, count) + age
@@ -97,3 +104,16 @@ def expand(leaps: Mapping[str, Column], cost: StepCost, spread: Spread | None, s
         decode = np.maximum(noisy, 1)
     durations[at] = decode
     return durations
+
+
+def _priced(
+    steps: Column, first: Column, rows: Column, context: Column, longest: Column, cost: StepCost
+) -> Column | None:
+    """The same, compiled, where it can be and all of them have a price beforehand."""
+    if recursions is None or not isinstance(cost, Priced) or not len(steps):
+        return None
+    prices = cost.prices(int(rows.max()), 1, int((longest + steps).max()))
+    if prices is None:
+        return None
+    steps, first, rows, context, longest = map(np.ascontiguousarray, (steps, first, rows, context, longest))
+    return recursions.durations(steps, first, rows, context, longest, prices, int(steps.sum()))

@@ -32,7 +32,7 @@ def looked_at(narrower: float, runs: int = 10, load: float = 0.0) -> Replicated:
     settled = Warmup(0, found=True)
     plain = Replicated(cast(AnyResult, None), parts, runs, settled, parts[0].response_s)
     asked = Precision(plain.relative("response_s.p99") / narrower, ("response_s.p99",), 10**6)
-    return Replicated(plain.first, parts, runs, settled, plain.averaged_s, asked)
+    return Replicated(plain.first, parts, runs, settled, plain.series, asked)
 
 
 def test_nothing_more_where_it_is_as_near_as_asked() -> None:
