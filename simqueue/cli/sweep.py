@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,31 +37,36 @@ def sweep(
 ) -> None:
     """Simulate every combination of the [sweep] table; write one tidy table and the figures. The same command again
     goes on from the cells that are finished."""
-    from simqueue.config import read_table
     from simqueue.errors import ConfigError
-    from simqueue.sweep import Store, plan
-    from simqueue.sweep.folder import refuse_unusable
 
     if cluster and workers:
         raise ConfigError("--workers is for this machine, and --cluster for others: leave one of them out")
-    # Workers elsewhere stand in folders of their own.
-    planned = plan(read_table(file, overrides or ()), file.absolute() if cluster else file)
     folder = out or Path("out") / file.stem
-    refuse_unusable(folder)
-    store = Store(folder.absolute() if cluster else folder)
+    # Workers elsewhere stand in folders of their own.
+    if cluster:
+        file, folder = file.absolute(), folder.absolute()
     outcomes: dict[int, Row | Failure] = {}
+    planned, store = _planned(file, folder, overrides or ())
     try:
         with _executor(planned, workers, cluster) as (executor, ahead):
             _collect(planned, executor, store, outcomes, requests=requests, ahead=ahead)
-            rows = _rows(outcomes)
-            # Figures are drawn here, on all cores.
-            draw = partial(_drawn, planned, None if cluster else executor)
-            files = _write(planned, rows, folder, draw) if rows else []
+        rows = _rows(outcomes)
+        files = _write(planned, rows, folder, figures=True) if rows else []
     except KeyboardInterrupt:
         _interrupted(planned, _rows(outcomes), folder)
         raise typer.Exit(_INTERRUPTED) from None
     _print(planned, rows, files)
     _report(planned, outcomes)
+
+
+def _planned(file: Path, folder: Path, overrides: Sequence[str]) -> tuple[Plan, Store]:
+    from simqueue.config import read_table
+    from simqueue.sweep import Store, plan
+    from simqueue.sweep.folder import refuse_unusable
+
+    planned = plan(read_table(file, overrides), file)
+    refuse_unusable(folder)
+    return planned, Store(folder)
 
 
 @contextmanager
@@ -99,6 +103,8 @@ def _collect(
     ahead: int,
 ) -> None:
     """Fill ``outcomes`` cell by cell, so that what is finished is there when the run is interrupted."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -111,11 +117,24 @@ def _collect(
             *columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal
         ) as progress,
         closing(run(plan, executor, store, requests=requests, ahead=ahead)) as finished,
+        ThreadPoolExecutor(1) as beside,
     ):
+        beside.submit(_ready_to_write)
         bar = progress.add_task("", total=len(plan.cells))
         for number, outcome in finished:
             outcomes[number] = outcome
             progress.advance(bar)
+
+
+def _ready_to_write() -> None:
+    """While workers simulate: to import what writes tables and figures takes a second."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    import simqueue.plot.sweep  # noqa: F401
+
+    # With its first table it looks for pandas.
+    pyarrow.table({"": [""]})
 
 
 def _rows(outcomes: dict[int, Row | Failure]) -> list[Row]:
@@ -123,44 +142,21 @@ def _rows(outcomes: dict[int, Row | Failure]) -> list[Row]:
     return [row for _, row in sorted(outcomes.items()) if isinstance(row, dict)]
 
 
-def _write(plan: Plan, rows: list[Row], folder: Path, draw: Callable[[Path], list[Path]] | None) -> list[Path]:
+def _write(plan: Plan, rows: list[Row], folder: Path, *, figures: bool) -> list[Path]:
+    from simqueue.plot.caption import of_sweep
+    from simqueue.plot.sweep import plot_sweep
     from simqueue.sweep.folder import written_aside
     from simqueue.sweep.table import table, write
 
     with written_aside(folder) as aside:
-        files = write(table(plan, rows), aside) + (draw(aside) if draw else [])
+        files = write(table(plan, rows), aside)
+        files += plot_sweep(rows, plan.x, of_sweep(plan), aside) if figures else []
     return [folder / file.name for file in files]
-
-
-def _drawn(plan: Plan, executor: Executor | None, folder: Path) -> list[Path]:
-    """All figures, of the table in the folder."""
-    from simqueue.errors import OutputError
-    from simqueue.plot.caption import of_sweep
-    from simqueue.sweep import Failure
-    from simqueue.sweep.each import each
-    from simqueue.sweep.folder import FIGURES
-
-    draw = partial(_figure, folder, plan.x, of_sweep(plan))
-    found: dict[str, list[Path]] = {}
-    for name, files in each(executor, draw, zip(FIGURES, FIGURES, strict=True), len(FIGURES)):
-        if isinstance(files, Failure):
-            raise OutputError(f"{folder.parent}: the figure {name} cannot be drawn ({files.reason}): run it again")
-        found[name] = files
-    return [file for name in FIGURES for file in found[name]]
-
-
-def _figure(folder: Path, x: str, caption: str, name: str) -> list[Path]:
-    from pyarrow import parquet
-
-    from simqueue.plot.sweep import plot_figure
-    from simqueue.sweep.folder import TABLE
-
-    return plot_figure(name, parquet.read_table(folder / TABLE).to_pylist(), x, caption, folder)
 
 
 def _interrupted(plan: Plan, rows: list[Row], folder: Path) -> None:
     """Write what is finished, without the figures, and say in one line how to go on."""
-    files = _write(plan, rows, folder, None) if rows else []
+    files = _write(plan, rows, folder, figures=False) if rows else []
     kept = f", written to {' and '.join(map(str, files))}" if files else ""
     typer.echo(
         f"simqueue: interrupted: {len(rows)} of {len(plan.cells)} cells finished{kept}; the same command again goes on "

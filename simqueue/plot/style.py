@@ -25,6 +25,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from simqueue.errors import OutputError
+from simqueue.plot import panels
+from simqueue.plot.legend import SIZE_PT, Entry, add_columns, column_height_in
 
 # Okabe and Ito, "Color Universal Design" (2008), without its yellow, which does not show on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -33,14 +35,18 @@ GREY = "#6B6B6B"
 
 _WIDTH_IN = 8.0
 _DPI = 160
+# Whoever shows an SVG may not have the first.
+_SVG_FONTS = ["DejaVu Sans", "Verdana", "Geneva", "Arial", "Helvetica"]
+# Of PNG files, from 0 to 9.
+_COMPRESSION = 3
 _CAPTION_PT = 8.5
 _TITLE_PT = 12.5
-_LEGEND_PT = 9.0
 # The mean width of a letter over its size.
 _LETTER = 0.57
 _MARGIN_IN = 0.1
 _HANDLE_IN = 0.62
 _HANDLE_LETTERS = 9
+_BELOW_LEGEND_IN = 0.1
 # A log axis that spans more than this has room for its decades only.
 _MANY = {"x": 1e3, "y": 1e5}
 _LOOK: dict[Any, Any] = {
@@ -51,10 +57,8 @@ _LOOK: dict[Any, Any] = {
     "axes.labelsize": 10,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
-    "legend.fontsize": _LEGEND_PT,
+    "legend.fontsize": SIZE_PT,
     "legend.frameon": False,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.constrained_layout.h_pad": 0.06,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
@@ -66,8 +70,11 @@ _LOOK: dict[Any, Any] = {
     "lines.markersize": 4.5,
     # Text stays text: it can be searched, and the same figure is the same file.
     "svg.fonttype": "none",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Geneva", "Arial", "Helvetica"],
+    # It comes with matplotlib, which would look for others with every text.
+    "font.sans-serif": ["DejaVu Sans"],
     "svg.hashsalt": "simqueue",
+    # At this resolution it shows no better, and takes longer.
+    "text.hinting": "none",
 }
 
 
@@ -95,7 +102,8 @@ def sheet(title: str, rows: int = 1, columns: int = 1, *, height_in: float = 4.0
 
     Title, legend and caption come on top of that height. Call it inside `look`.
     """
-    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI)
+    figure.subplotpars.update(left=0, bottom=0, right=1, top=1)
     FigureCanvasAgg(figure)
     _add_text(figure, title, from_top_in=_MARGIN_IN, size=_TITLE_PT, weight="bold", va="top")
     _make_room(figure, top_in=_MARGIN_IN + _TITLE_PT * 1.5 / 72)
@@ -104,14 +112,13 @@ def sheet(title: str, rows: int = 1, columns: int = 1, *, height_in: float = 4.0
 
 def _make_room(figure: Figure, *, top_in: float = 0.0, bottom_in: float = 0.0) -> float:
     """Make the figure higher, the axes as they are; how much is then free above the axes, in inches."""
-    engine: Any = figure.get_layout_engine()
     width_in, before_in = figure.get_size_inches()
     height_in = before_in + top_in + bottom_in
-    _, bottom, _, height = engine.get()["rect"]
-    below_in, axes_in = bottom * before_in + bottom_in, height * before_in
+    free = figure.subplotpars
+    below_in, above_in = free.bottom * before_in + bottom_in, (1 - free.top) * before_in + top_in
     figure.set_size_inches(width_in, height_in)
-    engine.set(rect=(0, below_in / height_in, 1, axes_in / height_in))
-    return float(height_in - below_in - axes_in)
+    free.update(bottom=below_in / height_in, top=1 - above_in / height_in)
+    return float(above_in)
 
 
 def _top_left(figure: Figure) -> Transform:
@@ -139,23 +146,20 @@ def log_axis(axis: XAxis | YAxis) -> None:
 def legend(figure: Figure, *groups: Sequence[Line2D | Patch]) -> None:
     """Explain the handles of each group, group below group, between the title and the axes."""
     for handles in groups:
-        for handle in handles:
-            handle.set_label(textwrap.fill(str(handle.get_label()), _letters(_WIDTH_IN - _HANDLE_IN, _LEGEND_PT)))
-        texts = [str(handle.get_label()).splitlines() for handle in handles]
-        entry = max(len(line) for text in texts for line in text)
-        columns = max(1, min(len(handles), _letters(_WIDTH_IN, _LEGEND_PT) // (entry + _HANDLE_LETTERS)))
-        # Lines of one name stand closer than names.
-        lines = 1.5 * math.ceil(len(handles) / columns) + 1.2 * sum(len(text) - 1 for text in texts)
-        own_in = (lines + 0.8) * _LEGEND_PT / 72
-        figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(0, own_in - _make_room(figure, top_in=own_in)),
-            bbox_transform=_top_left(figure),
-            ncols=columns,
-            borderaxespad=0.2,
-        ).set_in_layout(False)
+        columns = _columns(handles)
+        own_in = max(map(column_height_in, columns)) + _BELOW_LEGEND_IN
+        add_columns(figure, columns, _make_room(figure, top_in=own_in) - own_in, _top_left(figure))
     _make_room(figure, top_in=0.5 * _MARGIN_IN)
+
+
+def _columns(handles: Sequence[Line2D | Patch]) -> list[list[Entry]]:
+    """As many as surely fit, with the names in lines that fit."""
+    letters = _letters(_WIDTH_IN - _HANDLE_IN, SIZE_PT)
+    entries = [(handle, textwrap.wrap(str(handle.get_label()), letters)) for handle in handles]
+    widest = max(len(line) for _, lines in entries for line in lines)
+    most = max(1, _letters(_WIDTH_IN, SIZE_PT) // (widest + _HANDLE_LETTERS))
+    rows = math.ceil(len(entries) / most)
+    return [entries[first : first + rows] for first in range(0, len(entries), rows)]
 
 
 def caption(figure: Figure, text: str) -> None:
@@ -179,25 +183,31 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written there.
     """
-    _settle(figure)
-    return [_write(figure, stem.with_name(stem.name + suffix)) for suffix in (".svg", ".png")]
-
-
-def _settle(figure: Figure) -> None:
-    """Lay the axes out once: with the engine left in, they would be at every drawing."""
-    engine: Any = figure.get_layout_engine()
     with look():
-        engine.execute(figure)
-    figure.set_layout_engine("none")
-    for axes in figure.axes:
-        # The solver's last digits depend on where things lie in memory, and the names of an SVG's clips on those.
-        left, bottom, width, height = np.round(axes.get_position().bounds, 12)
-        axes.set_position((left, bottom, width, height))
+        panels.settle(figure)
+        # The sizes of texts are known to the canvas that has settled them.
+        png, svg = _png(figure), _svg(figure)
+    return [_write(data, stem.with_name(stem.name + suffix)) for suffix, data in ((".svg", svg), (".png", png))]
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def _png(figure: Figure) -> bytes:
+    """By the canvas itself, as `_svg`: `Figure.savefig` would draw everything once more beforehand."""
+    buffer = io.BytesIO()
+    canvas: Any = figure.canvas
+    canvas.print_png(buffer, pil_kwargs={"compress_level": _COMPRESSION})
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    with matplotlib.rc_context({"font.sans-serif": _SVG_FONTS}):
+        canvas.print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _write(data: bytes, path: Path) -> Path:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    data = _rendered(figure, path.suffix[1:])
     try:
         aside.write_bytes(data)
         aside.replace(path)
@@ -205,16 +215,3 @@ def _write(figure: Figure, path: Path) -> Path:
         aside.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place") from None
     return path
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    """By the canvas itself: `Figure.savefig` would draw everything once more beforehand, to learn of its layout."""
-    buffer = io.BytesIO()
-    canvas: Any = FigureCanvasSVG(figure) if kind == "svg" else FigureCanvasAgg(figure)
-    with look():
-        if kind == "svg":
-            canvas.print_svg(buffer, metadata={"Date": None})
-        else:
-            figure.set_dpi(_DPI)
-            canvas.print_png(buffer)
-    return buffer.getvalue()

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from simqueue.plot import style
 from simqueue.sweep.cells import USERS
-from simqueue.sweep.folder import FIGURES
 
 Row = Mapping[str, Any]
 RATE, LOAD = "rate", "load"
@@ -63,27 +62,24 @@ class Line:
 
 
 def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
-    """Draw every figure of a sweep's table: see `plot_figure`."""
-    return [file for name in FIGURES for file in plot_figure(name, rows, x, caption, folder)]
-
-
-def plot_figure(name: str, rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
-    """Draw one figure of a sweep's table; unstable rows are left out, and the caption says so.
+    """Draw every figure of a sweep's table; unstable rows are left out, and the captions say so.
 
     Args:
-        name: of the figure, one of `simqueue.sweep.folder.FIGURES`.
         rows: of the table, at least one.
         x: the column of the x axis: ``rate`` (then drawn against the load too) or a swept number.
         caption: what was run.
         folder: where to write.
 
     Returns:
-        The files, SVG and PNG.
+        The files, SVG and PNG of each.
     """
+    lines, files = list(_lines(rows, x)), []
     with style.look():
-        figure, remark = _FIGURES[name](list(_lines(rows, x)), x)
-        style.caption(figure, "\n".join(text for text in (caption, remark, _note(rows)) if text))
-        return style.save(figure, folder / name)
+        for name, draw in _FIGURES.items():
+            figure, remark = draw(lines, x)
+            style.caption(figure, "\n".join(text for text in (caption, remark, _note(rows)) if text))
+            files += style.save(figure, folder / name)
+    return files
 
 
 def _lines(rows: Sequence[Row], x: str) -> Iterator[Line]:
@@ -200,12 +196,18 @@ def _bands(axes: Axes, lines: Sequence[Line], against: str, names: Sequence[str]
     axes go."""
     limits = axes.get_ylim()
     for line in lines:
-        for name in names if line.rows else ():
-            value, half_width = line.column(name), line.column(f"{name}_half_width")
-            share = 1 + np.where(np.isfinite(half_width), half_width / value, 0.0)
-            bounds = line.column(against), value / share, value * share
-            axes.fill_between(*bounds, color=line.colour, alpha=_PALE, linewidth=0)
+        value, half_width = (_one_after_the_other(line, [name + end for name in names]) for end in ("", "_half_width"))
+        known = np.isfinite(half_width)
+        if known.any():
+            share = 1 + np.where(known, half_width / value, 0.0)
+            at = _one_after_the_other(line, [against] * len(names))
+            axes.fill_between(at, value / share, value * share, color=line.colour, alpha=_PALE, linewidth=0)
     axes.set_ylim(limits)
+
+
+def _one_after_the_other(line: Line, names: Sequence[str]) -> NDArray[np.float64]:
+    """Several columns as one, apart: one polygon is drawn in less time than several."""
+    return np.concatenate([np.append(line.column(name), np.nan) for name in names])
 
 
 def _widen(axes: Axes, lines: Sequence[Line], against: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from simqueue.errors import OutputError
 from simqueue.plot import style
+from simqueue.plot.panels import settle
 
 CAPTION = "gpt2-h200-bf16-graph: gpt2, bfloat16, on NVIDIA H200. " * 5
 
@@ -20,21 +22,19 @@ def test_nothing_overlaps_or_is_cut_off(names: list[str]) -> None:
         figure, panels = style.sheet("Response time", 1, 2)
         for axes in panels:
             axes.plot([0.1, 1000], [0.1, 1000])
-            axes.set(xlabel="x (s)", title="panel")
+            axes.set(xlabel="x (s)", ylabel="y", title="panel")
             style.log_axis(axes.xaxis)
         style.legend(figure, [Line2D([], [], label=name) for name in names], [Line2D([], [], label="mean")])
         style.caption(figure, CAPTION)
-        figure.draw_without_rendering()
-        title, caption = (text.get_window_extent() for text in figure.texts)
-        legends = [legend.get_window_extent() for legend in figure.legends]
+        settle(figure)
+        title, *legend, caption = (text.get_window_extent() for text in figure.texts)
         boxes = [axes.get_tightbbox() for axes in panels]
-    top = max(box.y1 for box in boxes)
-    below = [title, *legends]
-    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in zip(below, legends, strict=False))
-    assert legends[-1].y0 >= top
+    assert title.y0 >= max(box.y1 for box in legend) - 1
+    assert min(box.y0 for box in legend) >= max(box.y1 for box in boxes)
+    assert not any(one.overlaps(other) for one, other in combinations(legend, 2))
     assert caption.y1 <= min(box.y0 for box in boxes)
     assert boxes[0].x1 <= boxes[1].x0
-    for box in [title, caption, *legends, *boxes]:
+    for box in [title, caption, *legend, *boxes]:
         assert box.x0 >= 0
         assert box.y0 >= 0
         assert box.x1 <= figure.bbox.x1
