@@ -14,7 +14,8 @@ from typing import Any
 from simqueue.capacity.evidence import evidence
 from simqueue.capacity.rate import Highest, highest_rate
 from simqueue.capacity.slo import Limit, limits_of
-from simqueue.capacity.trial import Case, Trial, Trials
+from simqueue.capacity.trial import Case, Trial
+from simqueue.capacity.trials import Trials
 from simqueue.capacity.values import Holding, Value, fewest_replicas, values_that_hold
 from simqueue.checks import at_least
 from simqueue.config import Scenario, load, named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simqueue.analysis.figures import FIGURES, TIMES, Path
@@ -85,17 +85,17 @@ def limits_of(texts: Sequence[str], spec: WorkloadSpec) -> tuple[Limit, ...]:
     return limits
 
 
-def _limit(text: str, clients: Iterable[str]) -> Limit:
+def _limit(text: str, clients: Sequence[str]) -> Limit:
     match = _LIMIT.fullmatch(text)
     if match is None:
         raise ConfigError(f'--slo {text!r} is no limit: write FIGURE <= NUMBER or >=, such as "ttft_s.p99 <= 0.2"')
     figure, known = match["figure"], _known(clients)
     if figure not in known:
-        raise ConfigError(f"--slo {text!r}: unknown figure {figure!r}; {_hint(figure, known)}")
+        raise ConfigError(f"--slo {text!r}: unknown figure {figure!r}; {_hint(figure, known, clients)}")
     return Limit(figure, match["sign"] == "<=", _bound(text, figure, match["number"], match["unit"]))
 
 
-def _known(clients: Iterable[str]) -> list[str]:
+def _known(clients: Sequence[str]) -> list[str]:
     of_clients = [
         f"by_client.{name}.{figure}"
         for name in clients
@@ -104,11 +104,16 @@ def _known(clients: Iterable[str]) -> list[str]:
     return [*FIGURES, "slo_attainment", *of_clients]
 
 
-def _hint(figure: str, known: Sequence[str]) -> str:
-    time, _, statistic = figure.partition(".")
-    if time in TIMES and re.fullmatch(r"max|p[\d.]+", statistic):
+def _hint(figure: str, known: Sequence[str], clients: Sequence[str]) -> str:
+    time, _, rest = figure.partition(".")
+    if time in TIMES:
         return f"of {time} there are {', '.join(_STATISTICS)}"
-    return f"did you mean {difflib.get_close_matches(figure, known, 1, cutoff=0.0)[0]!r}?"
+    if time == "by_client" and not any(rest.startswith(f"{name}.") for name in clients):
+        return f"classes of clients are {', '.join(clients)}" if clients else "the workload has no classes of clients"
+    if near := difflib.get_close_matches(figure, known, 1):
+        return f"did you mean {near[0]!r}?"
+    others = [name for name in (*FIGURES, "slo_attainment") if "_s." not in name]
+    return f"there are {', '.join(others)}; and {', '.join(TIMES)}, each with .{', .'.join(_STATISTICS)}"
 
 
 def _bound(text: str, figure: str, number: str, unit: str) -> float:

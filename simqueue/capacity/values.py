@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from simqueue.capacity.slo import Limit
-from simqueue.capacity.trial import Case, Trial, Trials
+from simqueue.capacity.trial import Case, Trial
+from simqueue.capacity.trials import Trials
 from simqueue.cluster.cluster import MOST_REPLICAS
 from simqueue.workload import Users
 
 Value = int | float
 _SCANNED = 9
 # A range that spans more than this is looked through in ratios.
-_WIDE = 10.0
+WIDE = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def values_that_hold(
     case: Callable[[Value], Case], limits: Sequence[Limit], trials: Trials, low: Value, high: Value, precision: float
 ) -> Holding:
     """A coarse look through the range, which finds out whether limits hold up to a value or from one on; then, between
-    neighbours that differ, bisection: whole numbers to the last, others to ``precision`` of the value. What holds
+    neighbours that differ, bisection: to ``precision`` of the value, or to the next whole number. What holds
     between two values of the coarse look that both do not is not found.
 
     Args:
@@ -123,7 +124,7 @@ def _comfort(trial: Trial, limits: Sequence[Limit]) -> tuple[bool, float]:
 def _spread(low: Value, high: Value) -> list[Value]:
     """Some values of the range, its ends among them."""
     steps = _SCANNED - 1
-    ratios = low > 0 and high > _WIDE * low
+    ratios = low > 0 and high > WIDE * low
     places = [low * (high / low) ** (i / steps) if ratios else low + (high - low) * i / steps for i in range(steps + 1)]
     places[0], places[-1] = low, high
     whole = isinstance(low, int) and isinstance(high, int)
@@ -131,10 +132,12 @@ def _spread(low: Value, high: Value) -> list[Value]:
 
 
 def _between(a: Value, b: Value, precision: float) -> Value | None:
-    """The middle; None if the two are neighbours."""
+    """The middle; None if the two are neighbours, or as near as was asked."""
+    if abs(a - b) <= precision * max(abs(a), abs(b)):
+        return None
     if isinstance(a, int) and isinstance(b, int):
         return (a + b) // 2 if abs(a - b) > 1 else None
-    return (a + b) / 2 if abs(a - b) > precision * max(abs(a), abs(b)) else None
+    return (a + b) / 2
 
 
 def _ranges(values: Sequence[Value], kept: Sequence[bool]) -> tuple[tuple[Value, Value], ...]:

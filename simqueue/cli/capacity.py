@@ -127,9 +127,11 @@ def _of_rate(question: Question, answer: Highest) -> Iterator[str]:
     yield f"At most {answer.rate:.4g} requests/s keep every limit ({sure}): load {load:.3g}."
     if answer.binds is None:
         yield f"No limit forbids more: only saturation does, at {saturation:.4g} requests/s."
-    elif answer.root_rps is not None and answer.half_width_rps is not None:
-        reached = within(answer.root_rps, answer.half_width_rps)
-        yield f"The limit that binds is {answer.binds}, reached at {reached}; saturation is at {saturation:.4g}."
+    else:
+        reached = ""
+        if answer.root_rps is not None and answer.half_width_rps is not None:
+            reached = f", reached at {within(answer.root_rps, answer.half_width_rps)}"
+        yield f"The limit that binds is {answer.binds}{reached}; saturation is at {saturation:.4g}."
     yield f"At {answer.trial.rate:.4g} requests/s: {nearest}."
     if answer.why:
         yield f"NOT to {precision}: {answer.why}."
@@ -139,7 +141,10 @@ def _of_values(question: Question, answer: Holding) -> Iterator[str]:
     best = "; ".join(f"{name} is {_figure(name, found)}" for name, found in answer.best.figures.items())
     if question.fewest:
         if answer.ranges:
-            yield f"At least {answer.ranges[0][0]} replicas keep every limit (95 % confidence): {best}."
+            fewest = answer.ranges[0][0]
+            stable = fewest > 1 and fewest == min(trial.value for trial in answer.trials if trial.value is not None)
+            fewer = " Fewer are not stable." if stable else ""
+            yield f"At least {fewest} replicas keep every limit (95 % confidence): {best}.{fewer}"
         else:
             yield f"No number of replicas that was tried keeps every limit. Nearest, {answer.best.value}: {best}."
         return
@@ -160,9 +165,13 @@ def _table(question: Question, trials: list[Trial]) -> Any:
     from simqueue.capacity.evidence import verdict
 
     values = trials[0].value is not None
+    if values:
+        # The last at each decided.
+        trials = list({trial.value: trial for trial in trials}.values())
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("rate /s" if not values else question.name, "requests", *trials[0].figures, ""):
-        table.add_column(heading, justify="right")
+    headings = (question.name.rpartition(".")[2] if values else "rate /s", "requests", *trials[0].figures, "")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for trial in sorted(trials, key=lambda one: (one.value or 0, one.rate or 0)):
         place = trial.value if values else trial.rate
         figures = (_figure(name, found) for name, found in trial.figures.items())

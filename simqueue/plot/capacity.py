@@ -14,7 +14,7 @@ from simqueue.capacity.evidence import verdict
 from simqueue.capacity.rate import Highest
 from simqueue.capacity.slo import Limit
 from simqueue.capacity.trial import Trial
-from simqueue.capacity.values import Holding
+from simqueue.capacity.values import WIDE, Holding
 from simqueue.plot import style
 
 _HEIGHT_IN = 3.4
@@ -41,6 +41,8 @@ def plot_capacity(
         OutputError: they cannot be written.
     """
     name = "arrival rate (requests/s)" if isinstance(answer, Highest) else vary.partition("=")[0]
+    # Of several at one value the last decided.
+    trials = answer.trials if isinstance(answer, Holding) else trials
     with style.look():
         figure, panels = style.sheet("Where limits hold", len(limits), height_in=_HEIGHT_IN * len(limits))
         for axes, limit in zip(panels, limits, strict=True):
@@ -88,6 +90,9 @@ def _unit(limit: Limit) -> tuple[float, str]:
 
 def _mark(axes: Axes, answer: Highest | Holding) -> None:
     if isinstance(answer, Holding):
+        values = [trial.value for trial in answer.trials if trial.value]
+        if values and 0 < WIDE * min(values) < max(values):
+            style.log_axis(axes.xaxis)
         for low, high in answer.ranges:
             axes.axvspan(low, min(high, axes.get_xlim()[1]), color=style.COLOURS[2], alpha=0.15, linewidth=0)
         return

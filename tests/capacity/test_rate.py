@@ -9,12 +9,27 @@ from pathlib import Path
 import pytest
 from scipy.optimize import brentq
 
-from simqueue import Affine, Continuous, ExponentialNoise, NoBatching, NoNoise, System, WorkloadSpec
-from simqueue.capacity import trial
+from simqueue import (
+    Affine,
+    Cluster,
+    Continuous,
+    Disaggregation,
+    ExponentialNoise,
+    NoBatching,
+    NoNoise,
+    System,
+    Transfer,
+    WorkloadSpec,
+    replicate,
+)
+from simqueue.capacity import trial, trials
 from simqueue.capacity.rate import Highest, highest_rate
 from simqueue.capacity.slo import limits_of
-from simqueue.capacity.trial import Case, Trials
+from simqueue.capacity.trial import Case, Effort
+from simqueue.capacity.trials import Trials
+from simqueue.cluster.round_robin import RoundRobin
 from simqueue.errors import ConfigError
+from simqueue.policy import Vllm
 from simqueue.pool import pool
 from simqueue.theory import MD1, MM1
 from simqueue.workload import Fixed, Gamma, Geometric, Poisson, Trace
@@ -34,8 +49,8 @@ def short_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(*slo: str, precision: float = 0.1, most: int = 10**6, seed: int = 1, **case: object) -> tuple[Highest, Trials]:
     what = Case(**{"spec": SPEC, "server": MD, "base": None, "seed": seed, **case})  # type: ignore[arg-type]
     limits = limits_of(slo, what.spec)
-    trials = Trials(limits, None, most)
-    return highest_rate(what, limits, trials, precision), trials
+    made = Trials(limits, None, most)
+    return highest_rate(what, limits, made, precision), made
 
 
 @pytest.mark.statistical
@@ -73,18 +88,18 @@ def test_the_answer_is_where_the_interval_ends_at_the_limit() -> None:
 def test_runs_get_longer_and_all_trials_are_told() -> None:
     told: list[int] = []
     limits = limits_of(["response_s.mean <= 2"], SPEC)
-    trials = Trials(limits, None, 10**6, lambda trial, spent: told.append(spent))
-    highest_rate(Case(SPEC, MD, None, 1), limits, trials, 0.3)
-    assert all(a <= b for a, b in pairwise([one.requests for one in trials.done]))
-    assert told[-1] == trials.spent == sum(one.requests for one in trials.done)
+    made = Trials(limits, None, 10**6, lambda trial, spent: told.append(spent))
+    highest_rate(Case(SPEC, MD, None, 1), limits, made, 0.3)
+    assert all(a <= b for a, b in pairwise([one.requests for one in made.done]))
+    assert told[-1] == made.spent == sum(one.requests for one in made.done)
 
 
 def test_what_does_not_bind_leaves_it_to_saturation() -> None:
-    found, trials = ask("service_s.mean <= 10")
+    found, made = ask("service_s.mean <= 10")
     assert found.rate == pytest.approx(0.9 * found.saturation_rps)
     assert found.binds is None
     assert found.why is None
-    assert trials.spent < 50_000
+    assert made.spent < 50_000
 
 
 def test_of_several_limits_the_first_that_is_reached_binds() -> None:
@@ -112,20 +127,21 @@ def test_a_window_between_the_rates_that_are_scanned_is_found() -> None:
 
 
 def test_the_cap_is_told() -> None:
-    found, trials = ask("response_s.p99 <= 20", precision=0.01, most=30_000)
-    assert trials.spent <= 30_000
+    found, made = ask("response_s.p99 <= 20", precision=0.01, most=30_000)
+    assert made.spent <= 30_000
     assert found.why is not None
     assert "--max-requests" in found.why
     assert found.rate is None or found.rate < 0.97
 
 
-def test_the_same_whatever_the_workers() -> None:
+def test_the_same_whatever_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "_WORTH_PROCESSES_S", 0.0)
     limits = limits_of(["response_s.mean <= 2"], SPEC)
     case, found = Case(SPEC, MM, None, 3), []
     with pool(2) as processes:
         for executor in (None, processes):
-            trials = Trials(limits, executor, 8_000)
-            found.append((highest_rate(case, limits, trials, 0.2), trials.done))
+            made = Trials(limits, executor, 8_000)
+            found.append((highest_rate(case, limits, made, 0.2), made.done))
     assert found[0] == found[1]
 
 
@@ -142,10 +158,10 @@ def test_a_recording_is_replayed_faster_and_as_long_as_it_is(tmp_path: Path) -> 
     rows = "".join(f"{i},1,1\n" for i in range(400))
     path.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
     half = System(policy=NoBatching(), cost=Affine(base_s=0.5))
-    found, trials = ask("response_s.mean <= 0.6", spec=WorkloadSpec(arrivals=Trace(path=str(path))), server=half)
+    found, made = ask("response_s.mean <= 0.6", spec=WorkloadSpec(arrivals=Trace(path=str(path))), server=half)
     # Even gaps: nobody waits up to saturation.
     assert found.rate == pytest.approx(0.9 * 2.0, rel=0.01)
-    assert {one.requests for one in trials.done} == {400}
+    assert {one.requests for one in made.done} == {400}
 
 
 def test_figures_that_runs_do_not_have_are_refused() -> None:
@@ -160,7 +176,51 @@ def test_promises_are_shares_of_all_requests() -> None:
         requests=100, arrivals=Poisson(rate=0.1), prompt_tokens=ONE, output_tokens=Geometric(mean=3), ttft_slo_s=4.0
     )
     system = System(policy=Continuous(max_seqs=2), cost=Affine(base_s=1.0))
-    found, trials = ask("slo_attainment >= 0.9", spec=promised, server=system, precision=0.2)
+    found, made = ask("slo_attainment >= 0.9", spec=promised, server=system, precision=0.2)
     assert found.rate is not None
     assert 0 < found.rate < found.saturation_rps
-    assert all(0 <= one.figures["slo_attainment"].value <= 1 for one in trials.done)
+    assert all(0 <= one.figures["slo_attainment"].value <= 1 for one in made.done)
+
+
+def test_intervals_know_of_the_waits() -> None:
+    """Response times are widened by how seldom queues rise, as `simqueue.replicate` does it (docs/intervals.md)."""
+    spec = WorkloadSpec(
+        requests=2000, arrivals=Poisson(rate=2.5), prompt_tokens=Fixed(value=1), output_tokens=Geometric(mean=3)
+    )
+    system = System(policy=Continuous(max_seqs=8), cost=Affine(base_s=1.0))
+    limits = limits_of(["response_s.p95 <= 9"], spec)
+    case = Case(spec, system, None, 1)
+    seen = Trials(limits, None, 10**6).run(case, Effort(2000, 10), 2.5).figures["response_s.p95"]
+    known = replicate(spec, system, seed=1, warmup=200, rate=2.5, saturation_rps=case.saturation_rps())
+    assert seen == known.interval(("response_s", "p95"))
+
+
+def test_a_curve_with_a_knee() -> None:
+    """TTFT hardly rises until all seats are taken, and then a lot: no line goes through that."""
+    chat = WorkloadSpec(
+        requests=100, arrivals=Poisson(rate=1.0), prompt_tokens=ONE, output_tokens=Geometric(mean=20, max=200)
+    )
+    system = System(policy=Continuous(max_seqs=16), cost=Affine(base_s=0.05))
+    found, _ = ask("ttft_s.p95 <= 0.2", spec=chat, server=system, precision=0.05, most=10**7)
+    exact, _ = ask("ttft_s.p95 <= 0.2", spec=chat, server=system, precision=0.01, most=10**8, seed=2)
+    assert found.why is exact.why is None
+    assert found.root_rps is not None
+    assert found.half_width_rps is not None
+    assert found.root_rps == pytest.approx(exact.root_rps, abs=1.2 * found.half_width_rps)
+
+
+def test_prefill_and_decode_apart() -> None:
+    """Two queues in a row, of which decode is the slower one: two tokens that it computes, at a second each."""
+    spec = WorkloadSpec(requests=100, arrivals=Poisson(rate=0.3), prompt_tokens=ONE, output_tokens=Fixed(value=3))
+    quick, slow = (
+        Cluster.of(1, System(policy=Vllm(max_num_seqs=1), cost=Affine(base_s=base_s)), RoundRobin())
+        for base_s in (0.01, 1.0)
+    )
+    apart = Disaggregation(quick, slow, Transfer(gib_per_s=1.0, kv_bytes_per_token=1.0))
+    found, _ = ask("response_s.mean <= 4", spec=spec, server=apart, precision=0.2)
+    assert found.why is None
+    assert found.root_rps is not None
+    assert found.saturation_rps == pytest.approx(0.5, rel=0.01)
+    # What prefill of a hundredth of a second leaves of Poisson arrivals is as good as Poisson.
+    root = brentq(lambda rate: MD1(rate, 2.0).mean_response_s + 0.01 - 4, 0.01, 0.499)
+    assert abs(found.root_rps - root) <= 1.2 * found.half_width_rps

@@ -43,7 +43,9 @@ def test_what_can_be_read(text: str, figure: str, at_most: bool, bound: float) -
         ("tftt_s.p99 <= 0.2", "did you mean 'ttft_s.p99'"),
         ("ttft_s.p99.9 <= 0.2", "of ttft_s there are mean, p50, p90, p95, p99"),
         ("ttft_s.max <= 0.2", "of ttft_s there are mean, p50"),
-        ("latency <= 0.2", "did you mean"),
+        ("ttft_s.p75 <= 0.2", "of ttft_s there are mean, p50, p90, p95, p99"),
+        ("ttft_s <= 0.2", "of ttft_s there are mean, p50, p90, p95, p99"),
+        ("latency <= 0.2", "there are throughput_rps,"),
         ("ttft_s.p99 < 0.2", "write FIGURE <= NUMBER"),
         ("ttft_s.p99", "write FIGURE <= NUMBER"),
         ("", "write FIGURE <= NUMBER"),
@@ -53,7 +55,7 @@ def test_what_can_be_read(text: str, figure: str, at_most: bool, bound: float) -
         ("ttft_s.p99 <= 1e999", "not positive and finite"),
         ("ttft_s.p99 <= 5min", "give one of s, ms, us, or none"),
         ("goodput_rps >= 3ms", "give none"),
-        ("by_client.chat.ttft_s.p99 <= 1", "unknown figure"),
+        ("by_client.chat.ttft_s.p99 <= 1", "the workload has no classes of clients"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(text: str, said: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from simqueue import Affine, Cluster, ExponentialNoise, NoBatching, Static, System, WorkloadSpec
 from simqueue.capacity import trial, values
 from simqueue.capacity.slo import limits_of
-from simqueue.capacity.trial import Case, Trials
+from simqueue.capacity.trial import Case
+from simqueue.capacity.trials import Trials
 from simqueue.capacity.values import Holding, Value, fewest_replicas, values_that_hold
 from simqueue.cluster.shortest_queue import ShortestQueue
 from simqueue.theory import MMC
