@@ -43,7 +43,8 @@ def versions() -> dict[str, str]:
     """What computes: the versions of simqueue (and a digest of its source, which in a clone changes between versions),
     of the libraries that numbers follow from, and of Python."""
     folder = Path(simqueue.__path__[0])
-    modules = (path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in _APART)
+    sources = sorted([*folder.rglob("*.py"), *folder.rglob("*.pyx")])
+    modules = (path for path in sources if path.relative_to(folder).parts[0] not in _APART)
     source = _sha256(b"".join(path.read_bytes() for path in modules))
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"Python": platform.python_version(), **libraries, "source of simqueue": source[:12]}
