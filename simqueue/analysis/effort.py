@@ -32,7 +32,8 @@ def further(found: Replicated, requests: int, left: int, *, any_length: bool) ->
     long enough to believe it, or if there are no more to be had.
 
     Runs are added to those that there are. Only if four times as many requests or more are needed, or the runs are too
-    short to be believed, longer ones shall take their place: 32, or up to 100 rather than longer than 50,000.
+    short to be believed, longer ones shall take their place: 32, or up to 100 rather than longer than 50,000. If there
+    are too few requests left for that, they are added to and stay too short.
 
     Args:
         found: the runs so far.
@@ -45,7 +46,7 @@ def further(found: Replicated, requests: int, left: int, *, any_length: bool) ->
         factor = max(factor, _ANEW)
     needed = int(min(factor * have, left))
     longer = needed // _RUNS if short else min(needed // _RUNS, max(_IN_CACHE, needed // _MOST_RUNS))
-    if any_length and needed >= _ANEW * have and longer > requests:
+    if any_length and (short or needed >= _ANEW * have) and longer > requests:
         return Further(needed // longer, longer)
     runs = min(math.ceil((factor - 1) * found.replications), left // requests)
     return Further(runs, requests) if runs else None

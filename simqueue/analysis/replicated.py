@@ -79,7 +79,7 @@ class Replicated:
         parts: the replications or, where there is one only, its sections.
         replications: how many runs these are.
         warmup: how many requests are left out at the beginning of each, and whether that was found to be enough.
-        series: float64 ``(requests,)`` of each run: response times by arrival.
+        series: float64 ``(requests,)`` of each run, or one that is averaged over them: response times by arrival.
         precision: what was asked of the intervals, if anything was.
         note: what else to know of them.
         short: the first runs, which ITL is of, where further ones have left it out.

@@ -17,8 +17,8 @@ from simqueue.profile import Profile
 from simqueue.units import Grid
 
 T = TypeVar("T")
-# So many decode steps are priced beforehand; where costs go beyond what was measured, up to so many times as many rows.
-_MOST_PRICES, _FARTHER = 1 << 21, 4
+# So many steps are priced beforehand; those of a curve take longer.
+_MOST_PRICES, _MOST_OF_CURVE = 1 << 21, 1 << 19
 _Prefills = dict[int, tuple[list[int], list[int]]]
 
 
@@ -136,24 +136,23 @@ class TableCost:
 
     def prices(self, rows: int, widest: int, longest: int) -> Prices | None:
         """See `simqueue.cost.prices.Priced`. Kept, and made anew, twice as far, where more is asked for."""
-        known = self._prices
+        # Beyond what was measured there is no end of it.
         if self._beyond:
-            rows = min(rows, _FARTHER * self._table.rows[-1])
-        else:
-            rows = min(rows, self._table.rows[-1], self._prefill.rows[-1])
-            longest = longest if self._holds_at_end else min(longest, self._table.longest[-1])
-            widest = min(widest, self._prefill.width[-1])
+            return None
+        known = self._prices
+        rows = min(rows, self._table.rows[-1], self._prefill.rows[-1])
+        longest = longest if self._holds_at_end else min(longest, self._table.longest[-1])
+        widest = min(widest, self._prefill.width[-1])
         have = len(known.decode_of) - 1, known.prefill_of.shape[1] - 1, known.sums.shape[1] - 2
         if any(asked > there for asked, there in zip((rows, widest, longest), have, strict=True)):
             most = max(rows, have[0]), max(2 * widest, have[1]), max(longest, have[2])
-            if most[0] * (most[1] + most[2]) > _MOST_PRICES:
+            if most[0] * (most[1] + most[2]) > (_MOST_PRICES if self._curve is None else _MOST_OF_CURVE):
                 return None
             self._prices = known = self._priced(*most)
         return known if known.sums[:, -1].max() < MOST_TICKS else None
 
     def _priced(self, rows: int, widest: int, longest: int) -> Prices:
-        if not self._beyond:
-            widest = min(widest, self._prefill.width[-1])
+        widest = min(widest, self._prefill.width[-1])
         for n in range(1, rows + 1):
             self._decode(n, longest)
         decode_of, lists = _shared([self._sums[n] for n in range(1, rows + 1)])

@@ -11,7 +11,7 @@ import numpy as np
 
 cdef int64_t LIMIT = 1 << 62
 cdef int64_t NEVER = (1 << 63) - 1
-# A heap entry is `key * _APART + request`.
+# A heap entry is `key * APART + request`; keys are below 2^31, for whoever calls has seen to that too.
 cdef int64_t APART = 1 << 32
 cdef int FIELDS = 8
 

@@ -20,6 +20,8 @@ except ImportError:  # pragma: no cover
     recursions = None  # type: ignore[assignment]
 
 _FOREVER = -1
+# The recursion counts decode steps in half of 64 bits.
+_MOST_STEPS = 1 << 30
 _Found = Column | tuple[Column, Column, Column, Column] | None
 
 
@@ -33,11 +35,12 @@ def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
     if recursions is None or noisy or leave or any(delays) or any(limits_of(bound)):
         return None
     known = _recursion(bound.system.policy, bound.grid, requests.count)
-    arrival, prompt, output = requests.known
-    if known is None or not isinstance(bound.cost, Priced) or arrival[-1] > MOST_TICKS:
+    arrival, prompt, output = map(np.ascontiguousarray, requests.known)
+    widest, most = int(prompt.max()), int(output.max())
+    endless = arrival[-1] > MOST_TICKS or output.sum(dtype=np.float64) + widest > _MOST_STEPS
+    if known is None or endless or not isinstance(bound.cost, Priced):
         return None
     run, rows = known
-    widest, most = int(prompt.max()), int(output.max())
     prices = bound.cost.prices(rows, widest, widest + most)
     finished = np.full(requests.count, -1, np.int64)
     if prices is None or (found := run(arrival, prompt, output, finished, prices)) is None:
@@ -61,8 +64,8 @@ def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable
     if type(policy) is NoBatching:
         return partial(recursions.bulk, least=1, most=1, wait=0, with_batch=False), 1
     if type(policy) is Continuous:
-        seats = min(policy.max_seqs, count)
-        return partial(recursions.seated, seats=policy.max_seqs, budget=policy.max_tokens or 0), seats
+        seats, budget = min(policy.max_seqs, count), min(policy.max_tokens or 0, MOST_TICKS)
+        return partial(recursions.seated, seats=seats, budget=budget), seats
     if type(policy) is Static:
         least, most, wait = policy.batch, policy.batch, _FOREVER
     elif type(policy) is Dynamic:

@@ -97,6 +97,24 @@ def test_whatever_comes(data: st.DataObject, cost: Any, exposed_s: float) -> Non
         np.testing.assert_array_equal(getattr(short, name), getattr(loop, name))
 
 
+@pytest.mark.parametrize("outputs", [[2**31 - 1, 5, 7], [1_000_000] * 2200], ids=("one", "many"))
+def test_more_decode_steps_than_can_be_counted(outputs: list[int], taken: list[bool]) -> None:
+    ones = [1] * len(outputs)
+    workload = Workload.from_columns([0.0] * len(outputs), ones, outputs)
+    result = simulate(workload, System(policy=Continuous(max_seqs=1), cost=Affine(base_s=1e-6)))
+    assert result.grid.seconds(result.finished[-1]) == pytest.approx(1e-6 * sum(outputs))
+    assert taken == [False]
+
+
+def test_seats_and_tokens_without_an_end_and_columns_that_are_no_arrays_of_their_own(taken: list[bool]) -> None:
+    workload = Workload.from_columns(np.arange(5.0), np.broadcast_to(5, 5), np.broadcast_to(3, 5))
+    for policy in (Continuous(max_seqs=2**70), Continuous(max_seqs=2, max_tokens=2**63)):
+        assert (
+            simulate(workload, System(policy=policy, cost=Affine(base_s=1e-3))).summary()["response_s"]["p99"] == 0.003
+        )
+    assert all(taken)
+
+
 class OneMore(Static, frozen=True):
     """Derived from a policy with a shortcut; it may decide otherwise."""
 
