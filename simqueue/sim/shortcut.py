@@ -10,14 +10,9 @@ import numpy as np
 from simqueue.cost.prices import MOST_TICKS, Priced
 from simqueue.policy import BatchingPolicy, Continuous, Dynamic, NoBatching, Static
 from simqueue.record import Column, Leaps, Requests
+from simqueue.sim.compiled import recursions
 from simqueue.sim.given import Bound, delays_of, limits_of
 from simqueue.units import Grid
-
-try:
-    from simqueue.sim import recursions
-except ImportError:  # pragma: no cover
-    # Where it could not be compiled everything goes through the event loop.
-    recursions = None  # type: ignore[assignment]
 
 _FOREVER = -1
 # The recursion counts decode steps in half of 64 bits.
@@ -26,7 +21,7 @@ _Found = Column | tuple[Column, Column, Column, Column] | None
 
 
 def shortcut(bound: Bound, requests: Requests) -> Leaps | None:
-    """What `simqueue.sim.driver.drive` does, to the tick, in a hundredth of its time, where nothing is random, nobody
+    """What `simqueue.sim.driver.drive` does, to the tick, in a small part of its time, where nothing is random, nobody
     gives up, is turned away or waits for an answer, the server does nothing beside its steps, and policy and cost are
     of those that are known here; None elsewhere. Fills in ``requests``."""
     # What is added to the rows of a step is for those who hear of their answers.
@@ -71,7 +66,7 @@ def _recursion(policy: BatchingPolicy, grid: Grid, count: int) -> tuple[Callable
     elif type(policy) is Dynamic:
         decider = policy.decider(grid)
         least, most = decider.min_batch, decider.max_batch
-        wait = _FOREVER if decider.max_wait is None else min(decider.max_wait, MOST_TICKS)
+        wait = _FOREVER if decider.max_wait is None else min(decider.max_wait, MOST_TICKS - 1)
     else:
         return None
     # More than there are is as many as there are.

@@ -14,13 +14,9 @@ from simqueue.cost.prices import Priced
 from simqueue.cost.profile import Measured
 from simqueue.errors import ConfigError
 from simqueue.record import Column
+from simqueue.sim.compiled import recursions
 from simqueue.system import CostSpec, Overheads
 from simqueue.units import Grid
-
-try:
-    from simqueue.sim import recursions
-except ImportError:  # pragma: no cover
-    recursions = None  # type: ignore[assignment]
 
 
 def spread_of(cost: CostSpec, noise: Any) -> Spread | None:
