@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from importlib.machinery import ModuleSpec
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
 _LOOK_S = 0.5
+_FORKS = "forkserver"
 
 
 def cpus() -> int:
@@ -53,7 +58,10 @@ class Processes(Executor):
 
         # That a process has grown and is replaced, or was ended by somebody, is dealt with.
         warnings.filterwarnings("ignore", "A worker (stopped|was restarted) while", UserWarning)
-        return ProcessPoolExecutor(self._workers, initializer=_born, initargs=(os.getpid(),))
+        if _ready.is_set():
+            forks = get_context(_FORKS)
+            return ProcessPoolExecutor(self._workers, context=forks, initializer=_born, initargs=(_whoever_asked_ends,))
+        return ProcessPoolExecutor(self._workers, initializer=_born, initargs=(partial(_parent_ends, os.getpid()),))
 
 
 @contextmanager
@@ -69,22 +77,71 @@ def pool(workers: int) -> Iterator[Executor | None]:
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def copies(processes: int) -> Iterator[Executor | None]:
+    """Copies of this process as it stands, for the second that it takes to draw what was simulated: they have imported
+    what it has. None for this one, and where to copy a process is not safe: anywhere but on Linux."""
+    if processes == 1 or sys.platform != "linux":
+        yield None
+        return
+    ends = partial(_parent_ends, os.getpid())
+    with ProcessPoolExecutor(processes, get_context("fork"), initializer=_born, initargs=(ends,)) as executor:
+        with _interrupts_later():
+            # All of them are made for the first task.
+            executor.submit(int)
+        yield executor
+
+
 def submit(executor: Executor, task: Callable[[Any], Any], items: Iterable[Any]) -> list[Future[Any]]:
     """The task on every item, in order."""
     return [executor.submit(task, item) for item in items]
 
 
-def _born(parent: int) -> None:
+def get_ready(processes: int) -> None:
+    """For commands, as the first thing they do: begin to import `simqueue.cli.ahead` in a process that pools have
+    theirs forked from, so that these need not import it. Where the system cannot, they import what they need.
+
+    Nothing else in the program may want its script, or Ctrl-C, in processes of a fork server.
+    """
+    if processes == 1 or _FORKS not in get_all_start_methods():
+        return
+    from multiprocessing import forkserver
+
+    # It would find modules in the folder that the program is run in, which the program itself does not.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    # Nor do tasks need the script that the program was started by.
+    sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
+    forkserver.set_forkserver_preload(["simqueue.cli.ahead"])
+    with _interrupts_later():
+        forkserver.ensure_running()
+    _ready.set()
+
+
+_ready = threading.Event()
+
+
+def _born(whoever_started_it_ends: Callable[[], None]) -> None:
     """Ctrl-C reaches every process of a terminal: the one that started the others decides. They end when it is gone,
     however it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=_follow, args=(whoever_started_it_ends,), daemon=True).start()
 
 
-def _follow(parent: int) -> None:
+def _follow(whoever_started_it_ends: Callable[[], None]) -> None:
+    whoever_started_it_ends()
+    os._exit(1)
+
+
+def _parent_ends(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
-    os._exit(1)
+
+
+def _whoever_asked_ends() -> None:
+    """The parent is the server that forked this process, and does not know."""
+    asked = parent_process()
+    assert asked is not None
+    asked.join()
 
 
 @contextmanager

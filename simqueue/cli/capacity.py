@@ -41,6 +41,9 @@ def capacity(
 ) -> None:
     """Find the highest rate, the fewest replicas or the values of a setting at which every limit holds with 95 %
     confidence."""
+    from simqueue.pool import cpus, get_ready
+
+    get_ready(cpus())
     from simqueue.capacity.question import asked
     from simqueue.folders import refuse_unusable
     from simqueue.results import strict_json

@@ -55,11 +55,13 @@ def optimise(
 ) -> None:
     """Find the parameters with the most goodput per replica (with --price the least cost per token) that keep every
     limit, and what less latency would cost."""
+    from simqueue.pool import cpus, get_ready
+
+    get_ready(workers or cpus())
     from simqueue.folders import refuse_unusable
     from simqueue.optimise.answer import answer_of
     from simqueue.optimise.evidence import told
     from simqueue.optimise.question import asked
-    from simqueue.pool import cpus
     from simqueue.results import strict_json
 
     question = asked(

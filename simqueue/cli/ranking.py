@@ -54,7 +54,9 @@ def between(files: Sequence[Path], by: str, indifference: float, overrides: Sequ
     Raises:
         SimqueueError: in one line, what is wrong, where, and what would do.
     """
-    from simqueue.pool import cpus
+    from simqueue.pool import cpus, get_ready
+
+    get_ready(cpus())
     from simqueue.ranking.pairing import unlike
     from simqueue.ranking.rank import rank
     from simqueue.ranking.runs import Competitor

@@ -41,6 +41,9 @@ def sensitivity(
     ] = None,
 ) -> None:
     """Find out which of load, burstiness, lengths, costs, overheads and policy parameters moves a figure most."""
+    from simqueue.pool import cpus, get_ready
+
+    get_ready(cpus())
     from simqueue.folders import refuse_unusable
     from simqueue.results import strict_json
     from simqueue.sensitivity.study import asked

@@ -38,9 +38,12 @@ def sweep(
     """Simulate every combination of the [sweep] table; write one tidy table and the figures. The same command again
     goes on from the cells that are finished."""
     from simqueue.errors import ConfigError
+    from simqueue.pool import cpus, get_ready
 
     if cluster and workers:
         raise ConfigError("--workers is for this machine, and --cluster for others: leave one of them out")
+    if not cluster:
+        get_ready(workers or cpus())
     folder = out or Path("out") / file.stem
     # Workers elsewhere stand in folders of their own.
     if cluster:
@@ -51,7 +54,7 @@ def sweep(
         with _executor(planned, workers, cluster) as (executor, ahead):
             _collect(planned, executor, store, outcomes, requests=requests, ahead=ahead)
         rows = _rows(outcomes)
-        files = _write(planned, rows, folder, figures=True) if rows else []
+        files = _write(planned, rows, folder, processes=workers or cpus()) if rows else []
     except KeyboardInterrupt:
         _interrupted(planned, _rows(outcomes), folder)
         raise typer.Exit(_INTERRUPTED) from None
@@ -119,9 +122,10 @@ def _collect(
         closing(run(plan, executor, store, requests=requests, ahead=ahead)) as finished,
         ThreadPoolExecutor(1) as beside,
     ):
-        beside.submit(_ready_to_write)
         bar = progress.add_task("", total=len(plan.cells))
         for number, outcome in finished:
+            if not outcomes:
+                beside.submit(_ready_to_write)
             outcomes[number] = outcome
             progress.advance(bar)
 
@@ -142,7 +146,8 @@ def _rows(outcomes: dict[int, Row | Failure]) -> list[Row]:
     return [row for _, row in sorted(outcomes.items()) if isinstance(row, dict)]
 
 
-def _write(plan: Plan, rows: list[Row], folder: Path, *, figures: bool) -> list[Path]:
+def _write(plan: Plan, rows: list[Row], folder: Path, *, processes: int) -> list[Path]:
+    """With so many processes to draw figures in; none, no figures."""
     from simqueue.plot.caption import of_sweep
     from simqueue.plot.sweep import plot_sweep
     from simqueue.sweep.folder import written_aside
@@ -150,13 +155,13 @@ def _write(plan: Plan, rows: list[Row], folder: Path, *, figures: bool) -> list[
 
     with written_aside(folder) as aside:
         files = write(table(plan, rows), aside)
-        files += plot_sweep(rows, plan.x, of_sweep(plan), aside) if figures else []
+        files += plot_sweep(rows, plan.x, of_sweep(plan), aside, processes=processes) if processes else []
     return [folder / file.name for file in files]
 
 
 def _interrupted(plan: Plan, rows: list[Row], folder: Path) -> None:
     """Write what is finished, without the figures, and say in one line how to go on."""
-    files = _write(plan, rows, folder, figures=False) if rows else []
+    files = _write(plan, rows, folder, processes=0) if rows else []
     kept = f", written to {' and '.join(map(str, files))}" if files else ""
     typer.echo(
         f"simqueue: interrupted: {len(rows)} of {len(plan.cells)} cells finished{kept}; the same command again goes on "

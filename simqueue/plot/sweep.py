@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from simqueue.plot import style
+from simqueue.pool import copies, submit
 from simqueue.sweep.cells import USERS
 
 Row = Mapping[str, Any]
@@ -61,7 +63,7 @@ class Line:
         return np.array([np.nan if row.get(name) is None else row[name] for row in self.rows], np.float64)
 
 
-def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[Path]:
+def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path, *, processes: int = 1) -> list[Path]:
     """Draw every figure of a sweep's table; unstable rows are left out, and the captions say so.
 
     Args:
@@ -69,17 +71,27 @@ def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path) -> list[
         x: the column of the x axis: ``rate`` (then drawn against the load too) or a swept number.
         caption: what was run.
         folder: where to write.
+        processes: how many to draw in, where they can be copies of this one.
 
     Returns:
         The files, SVG and PNG of each.
     """
-    lines, files = list(_lines(rows, x)), []
+    draw = partial(_drawn, list(_lines(rows, x)), x, (caption, _note(rows)), folder)
+    with copies(min(processes, len(_FIGURES))) as executor:
+        if executor is None:
+            drawn = [draw(name) for name in _FIGURES]
+        else:
+            drawn = [future.result() for future in submit(executor, draw, _FIGURES)]
+    return [file for files in drawn for file in files]
+
+
+def _drawn(lines: Sequence[Line], x: str, about: tuple[str, str], folder: Path, name: str) -> list[Path]:
+    """The files of one figure."""
+    caption, note = about
     with style.look():
-        for name, draw in _FIGURES.items():
-            figure, remark = draw(lines, x)
-            style.caption(figure, "\n".join(text for text in (caption, remark, _note(rows)) if text))
-            files += style.save(figure, folder / name)
-    return files
+        figure, remark = _FIGURES[name](lines, x)
+        style.caption(figure, "\n".join(text for text in (caption, remark, note) if text))
+        return style.save(figure, folder / name)
 
 
 def _lines(rows: Sequence[Row], x: str) -> Iterator[Line]:
