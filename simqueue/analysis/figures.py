@@ -41,6 +41,8 @@ _NO_ESTIMATES = frozenset(
 )
 # At load 1, the hardest case, one run in 100 is said to grow all the same (`simqueue.analysis.drift.Drift`).
 _ERRS, _CLOSE = 0.01, 1e-6
+# Dicts first: to ask whether something is any mapping takes ten times as long.
+_MAPPINGS, _INNER = (dict, Mapping), (dict, list, Mapping)
 _ROWS = {"by_client": "client", "by_replica": "replica"}
 
 
@@ -174,7 +176,7 @@ def at(summary: Summary, path: Path) -> Any:
     """The figure at this place; None if it is not there."""
     node: Any = summary
     for key in path:
-        node = _named(node).get(key) if isinstance(node, Mapping | list) else None
+        node = _named(node).get(key) if isinstance(node, _INNER) else None
     return node
 
 
@@ -192,7 +194,7 @@ def weight(path: Path, summary: Summary) -> float:
 
 
 def _leaves(path: Path, node: Any) -> Iterator[tuple[Path, Any]]:
-    if not isinstance(node, Mapping | list):
+    if not isinstance(node, _INNER):
         yield path, node
         return
     for key, inner in _named(node).items():
@@ -201,7 +203,7 @@ def _leaves(path: Path, node: Any) -> Iterator[tuple[Path, Any]]:
 
 def _named(node: Mapping[str, Any] | list[Any]) -> Mapping[str, Any]:
     """Rows by the name of their client or replica."""
-    if isinstance(node, Mapping):
+    if isinstance(node, _MAPPINGS):
         return node
     return {str(next(row[key] for key in _ROWS.values() if key in row)): row for row in node}
 

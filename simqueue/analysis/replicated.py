@@ -119,7 +119,9 @@ class Replicated:
 
     def interval(self, path: tuple[str, ...]) -> Interval:
         """Of the figure at this place of `figures`, which must be there."""
-        return self._of(path)._trust.interval(path, at(self.figures, path))
+        if path not in self._intervals:
+            self._intervals[path] = self._of(path)._trust.interval(path, at(self.figures, path))
+        return self._intervals[path]
 
     def widening(self, path: tuple[str, ...]) -> float:
         """By how much intervals of this figure are widened, since the runs are short (`Trust.widening`)."""
@@ -171,6 +173,11 @@ class Replicated:
             "too_short": [{"figure": figure, "reason": reason} for figure, reason in doubts.items() if reason],
             "note": self.note,
         }
+
+    @cached_property
+    def _intervals(self) -> dict[tuple[str, ...], Interval]:
+        """Those that were asked for."""
+        return {}
 
     @cached_property
     def _trust(self) -> Trust:

@@ -1,3 +1,9 @@
-"""What the processes of a command have imported before their first task: see `simqueue.pool.get_ready`."""
+"""What the processes of a command have imported, and know of themselves, before their first task: see
+`simqueue.pool.get_ready`."""
 
-import simqueue.sweep.task  # noqa: F401
+from simqueue.sweep.content import versions
+from simqueue.sweep.task import done
+
+__all__ = ["done"]
+
+versions()

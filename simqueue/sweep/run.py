@@ -157,7 +157,7 @@ def _refuse(plan: Plan, jobs: Sequence[_Job]) -> None:
     model takes, are refused before anything runs."""
     for job in {job.content.lengths: job for job in reversed(jobs)}.values():
         with _blamed_on(plan, job.cell):
-            made(job.cell.scenario)
+            made(job.cell.scenario, job.cell.scenario.workload, job.content.seen)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from simqueue.analysis.replications import replicate
 from simqueue.config import Scenario
 from simqueue.errors import ConfigError, OutputError, SimqueueError
@@ -19,7 +21,8 @@ from simqueue.result import Result
 from simqueue.sim.simulate import fitted, saturation_rps
 from simqueue.sweep import store
 from simqueue.sweep.content import longest, surroundings
-from simqueue.workload import TraceWarning, Workload, make_workload
+from simqueue.system import System
+from simqueue.workload import TraceWarning, Workload, WorkloadSpec, make_workload
 
 Row = dict[str, Any]
 STATS = ("mean", *(f"p{p}" for p in PERCENTILES), "max")
@@ -62,7 +65,7 @@ def done(task: Task) -> Row | Failure:
         # Whoever asks has made every trace, and has said what is to be said of it.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TraceWarning)
-            return _cell(task) if task.saturation_rps is not None else _saturation(task.scenario)
+            return _cell(task) if task.saturation_rps is not None else _saturation(task)
     except OutputError:
         raise
     except Exception as error:
@@ -75,13 +78,30 @@ def failure(error: BaseException) -> Failure:
     return Failure(reason if isinstance(error, SimqueueError) else f"{type(error).__name__}: {reason}")
 
 
-def made(scenario: Scenario) -> Workload:
+def made(scenario: Scenario, spec: WorkloadSpec, seen: Mapping[str, str]) -> Workload:
     """Cut to the model's context before its rate is set: what is dropped there is no load."""
-    return fitted(_made(scenario.workload, scenario.run.seed, scenario.path.parent), scenario.system)
+    workload = _made(spec, scenario.run.seed, scenario.path.parent, frozenset(seen.items()))
+    return fitted(workload, scenario.system)
 
 
-# Cells that differ in the system only come one after another.
-_made = lru_cache(maxsize=2)(make_workload)
+# Both are kept for cells that have them in common, and by what is `seen` too: a worker may outlive the files' content.
+
+
+@lru_cache(maxsize=2)
+def _made(spec: WorkloadSpec, seed: int, base: Path, seen: frozenset[tuple[str, str]]) -> Workload:
+    return make_workload(spec, seed, base)
+
+
+@lru_cache(maxsize=4)
+def _first_equal(cost: Any, seen: frozenset[tuple[str, str]]) -> Any:
+    """Which keeps what it has read and worked out."""
+    return cost
+
+
+def _system(task: Task) -> System:
+    system = task.scenario.system
+    cost: Any = system.cost
+    return msgspec.structs.replace(system, cost=_first_equal(cost, frozenset(task.seen.items())))
 
 
 def _refuse_strangers(task: Task) -> None:
@@ -100,9 +120,9 @@ def _named(what: str, which: str) -> str:
     return f"{what} {which[:12]}"
 
 
-def _saturation(scenario: Scenario) -> Row:
-    workload = _made(longest(scenario), scenario.run.seed, scenario.path.parent)
-    return {"saturation_rps": saturation_rps(fitted(workload, scenario.system), scenario.system)}
+def _saturation(task: Task) -> Row:
+    workload = made(task.scenario, longest(task.scenario), task.seen)
+    return {"saturation_rps": saturation_rps(workload, _system(task))}
 
 
 def _cell(task: Task) -> Row:
@@ -110,7 +130,7 @@ def _cell(task: Task) -> Row:
     assert task.saturation_rps is not None
     found = replicate(
         scenario.workload,
-        scenario.system,
+        _system(task),
         seed=how.seed,
         replications=how.replications,
         warmup=how.warmup,
