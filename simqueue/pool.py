@@ -107,17 +107,31 @@ def get_ready(processes: int) -> None:
         return
     from multiprocessing import forkserver
 
-    # It would find modules in the folder that the program is run in, which the program itself does not.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
-    # Nor do tasks need the script that the program was started by.
+    # Tasks do not need the script that the program was started by.
     sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
     forkserver.set_forkserver_preload(["simqueue.cli.ahead"])
-    with _interrupts_later():
+    with _interrupts_later(), _same_modules():
         forkserver.ensure_running()
     _ready.set()
 
 
 _ready = threading.Event()
+
+
+@contextmanager
+def _same_modules() -> Iterator[None]:
+    """A Python that is started in here looks for modules where this one does, and not first in the folder it is in."""
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _born(whoever_started_it_ends: Callable[[], None]) -> None:

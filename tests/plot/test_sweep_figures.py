@@ -81,6 +81,15 @@ def test_axes_units_legend_and_caption(by_load: tuple[Any, Path], name: str, lab
     assert "load (arrival rate / saturation throughput)" in said or name == "ttft_and_tpot"
 
 
+def test_drawn_side_by_side_they_are_the_same(by_load: tuple[list[dict[str, Any]], Path], tmp_path: Path) -> None:
+    rows, folder = by_load
+    caption = of_sweep(plan(SCENARIO | {"sweep": {"system.policy": POLICIES, "load": LOADS}}, Path("scene.toml")))
+    files = plot_sweep(rows, "rate", caption, tmp_path, processes=2)
+    assert [file.name for file in files] == [f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
+    for file in files:
+        assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
 def test_each_saturation_is_marked(by_load: tuple[list[dict[str, Any]], Path]) -> None:
     said = texts(by_load[1] / "response_time.svg")
     assert {f"{row['saturation_rps']:.3g}/s" for row in by_load[0]} <= set(said)

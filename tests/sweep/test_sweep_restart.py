@@ -151,6 +151,17 @@ def test_workers_who_see_other_files_are_refused(tmp_path: Path) -> None:
         done(task)
 
 
+def test_a_worker_that_lives_on_reads_a_changed_file_anew(tmp_path: Path) -> None:
+    from simqueue.sweep.task import Task, done
+
+    def saturation(prompt: int) -> Any:
+        scene = trace(tmp_path, prompt).cells[0].scenario
+        return done(Task(scene, content.surroundings(scene)))
+
+    assert saturation(9) != saturation(800)
+    assert saturation(9) == saturation(9)
+
+
 def test_requests_are_left_as_parquet(tmp_path: Path, small: Plan) -> None:
     store = Store(tmp_path)
     without = rows_of(small, store)
