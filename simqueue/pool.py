@@ -10,13 +10,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.machinery import ModuleSpec
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
 _LOOK_S = 0.5
+_TRIES = 2
 _FORKS = "forkserver"
 
 
@@ -37,12 +38,17 @@ class Processes(Executor):
         """See `concurrent.futures.Executor.submit`."""
         # They start with the first tasks, and are to be deaf to Ctrl-C from the beginning.
         with _interrupts_later():
-            try:
-                return self._future(task, *args, **kwargs)
-            except BrokenExecutor:
+            for _ in range(_TRIES):
+                try:
+                    return self._future(task, *args, **kwargs)
+                except BrokenExecutor:
+                    pass
+                except (OSError, EOFError):
+                    # Whoever forks them is gone too: then they start by themselves.
+                    _ready.clear()
                 self._loky.shutdown(wait=False, kill_workers=True)
                 self._loky = self._started()
-                return self._future(task, *args, **kwargs)
+            return self._future(task, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `concurrent.futures.Executor.shutdown`; with ``cancel_futures`` what is under way is ended too."""
@@ -110,9 +116,10 @@ def get_ready(processes: int) -> None:
     # Tasks do not need the script that the program was started by.
     sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
     forkserver.set_forkserver_preload(["simqueue.cli.ahead"])
-    with _interrupts_later(), _same_modules():
+    # Without a folder for its socket, say, it cannot.
+    with suppress(OSError), _same_modules(), _interrupts_later():
         forkserver.ensure_running()
-    _ready.set()
+        _ready.set()
 
 
 _ready = threading.Event()
@@ -121,7 +128,8 @@ _ready = threading.Event()
 @contextmanager
 def _same_modules() -> Iterator[None]:
     """A Python that is started in here looks for modules where this one does, and not first in the folder it is in."""
-    ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
+    places = [place or os.getcwd() for place in sys.path if isinstance(place, str)]
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(places)}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:

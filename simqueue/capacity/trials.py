@@ -23,8 +23,9 @@ from simqueue.errors import ConfigError
 from simqueue.pool import submit
 from simqueue.workload import TraceWarning, Users
 
-# Of each run, the share of its first requests that find the system empty, and are left out.
-_LEFT_OUT = 0.1
+# Of each run, the share of its first requests, which find the system empty, and that of its last, during which it
+# empties: both are left out.
+_LEFT_OUT, _LEFT_OUT_LAST = 0.1, 0.05
 # Where a system fills up, and whether figures have waits in them (`simqueue.analysis.trust.Trust.widening`).
 _ALWAYS = frozenset(("response_s", "queueing_s"))
 # Processes take about as long to start as this.
@@ -39,6 +40,7 @@ class _Task(NamedTuple):
     effort: Effort
     seed: int
     samples: frozenset[str]
+    of_requests: bool
 
 
 class Trials:
@@ -58,6 +60,7 @@ class Trials:
     ) -> None:
         self._limits, self._processes, self._most, self._told = limits, processes, max_requests, told
         self._samples = frozenset(_sample_of(limit) for limit in limits) | _ALWAYS
+        self._of_requests = all(limit.path[0].endswith("_s") for limit in limits)
         self._each_s = 0.0
         self.done: list[Trial] = []
 
@@ -83,7 +86,7 @@ class Trials:
             SimqueueError: whatever else is wrong with the scenario.
         """
         seeds = (seed_of(case.seed, number) for number in range(effort.replications))
-        found = self._replicated([_Task(case, rate, effort, seed, self._samples) for seed in seeds])
+        found = self._replicated([_Task(case, rate, effort, seed, self._samples, self._of_requests) for seed in seeds])
         figures = {limit.figure: _interval(found, limit) for limit in self._limits}
         doubts = {limit.figure: found.doubt(limit.path) for limit in self._limits}
         own = None if isinstance(case.spec.arrivals, Users) else found.figures["offered_rps"]
@@ -182,4 +185,9 @@ def _result(task: _Task) -> AnyResult:
         if rate is not None:
             workload = workload.at_rate(rate)
         result = without_capacity(run(case.server, workload, seed=task.seed, warmup=warmup))
+        # What is got through in all is another matter: who came last is part of that.
+        came = len(result.arrival)
+        last = int(_LEFT_OUT_LAST * came) if case.any_length and task.of_requests else 0
+        if 0 < last < came - warmup:
+            result = result.cut(warmup, came - last)
         return result if GAPS in task.samples else without_gaps(result)

@@ -54,7 +54,7 @@ def sweep(
         with _executor(planned, workers, cluster) as (executor, ahead):
             _collect(planned, executor, store, outcomes, requests=requests, ahead=ahead)
         rows = _rows(outcomes)
-        files = _write(planned, rows, folder, processes=workers or cpus()) if rows else []
+        files = _write(planned, rows, folder, processes=1 if cluster else workers or cpus()) if rows else []
     except KeyboardInterrupt:
         _interrupted(planned, _rows(outcomes), folder)
         raise typer.Exit(_INTERRUPTED) from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,12 +79,11 @@ def plot_sweep(rows: Sequence[Row], x: str, caption: str, folder: Path, *, proce
         The files, SVG and PNG of each.
     """
     draw = partial(_drawn, list(_lines(rows, x)), x, (caption, _note(rows)), folder)
-    with copies(min(processes, len(_FIGURES))) as executor:
-        if executor is None:
-            drawn = [draw(name) for name in _FIGURES]
-        else:
-            drawn = [future.result() for future in submit(executor, draw, _FIGURES)]
-    return [file for files in drawn for file in files]
+    # Who dies may have died for want of memory.
+    with suppress(BrokenExecutor), copies(min(processes, len(_FIGURES))) as executor:
+        if executor is not None:
+            return [file for future in submit(executor, draw, _FIGURES) for file in future.result()]
+    return [file for name in _FIGURES for file in draw(name)]
 
 
 def _drawn(lines: Sequence[Line], x: str, about: tuple[str, str], folder: Path, name: str) -> list[Path]:

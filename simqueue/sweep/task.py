@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import msgspec
@@ -92,16 +93,16 @@ def _made(spec: WorkloadSpec, seed: int, base: Path, seen: frozenset[tuple[str, 
     return make_workload(spec, seed, base)
 
 
-@lru_cache(maxsize=4)
-def _first_equal(cost: Any, seen: frozenset[tuple[str, str]]) -> Any:
-    """Which keeps what it has read and worked out."""
+@lru_cache(maxsize=16)
+def _first_equal(cost: Any, seen: frozenset[tuple[str, str]], thread: int) -> Any:
+    """Which keeps what it has read and worked out: each thread its own, for nothing there waits for another."""
     return cost
 
 
 def _system(task: Task) -> System:
     system = task.scenario.system
     cost: Any = system.cost
-    return msgspec.structs.replace(system, cost=_first_equal(cost, frozenset(task.seen.items())))
+    return msgspec.structs.replace(system, cost=_first_equal(cost, frozenset(task.seen.items()), get_ident()))
 
 
 def _refuse_strangers(task: Task) -> None:

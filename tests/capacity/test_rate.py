@@ -20,8 +20,11 @@ from simqueue import (
     System,
     Transfer,
     WorkloadSpec,
-    replicate,
+    simulate,
 )
+from simqueue.analysis.replicated import Part, Replicated, response_of
+from simqueue.analysis.replications import seed_of
+from simqueue.analysis.warmup import Warmup
 from simqueue.capacity import trial, trials
 from simqueue.capacity.rate import Highest, highest_rate
 from simqueue.capacity.slo import limits_of
@@ -182,8 +185,17 @@ def test_promises_are_shares_of_all_requests() -> None:
     assert all(0 <= one.figures["slo_attainment"].value <= 1 for one in made.done)
 
 
+@pytest.mark.parametrize("requests", [2, 19, 20, 21])
+def test_runs_of_hardly_any_requests_have_figures(requests: int) -> None:
+    spec = WorkloadSpec(requests=9, arrivals=Poisson(rate=0.5), prompt_tokens=ONE, output_tokens=ONE)
+    case = Case(spec, System(policy=Continuous(max_seqs=2), cost=Affine(base_s=1.0)), None, 1)
+    made = Trials(limits_of(["response_s.mean <= 9"], spec), None, 10**6).run(case, Effort(requests, 3), 0.5)
+    assert made.figures["response_s.mean"].value >= 1
+
+
 def test_intervals_know_of_the_waits() -> None:
-    """Response times are widened by how seldom queues rise, as `simqueue.replicate` does it (docs/intervals.md)."""
+    """Response times are widened by how seldom queues rise (docs/intervals.md). The first tenth and the last twentieth
+    of every run are left out."""
     spec = WorkloadSpec(
         requests=2000, arrivals=Poisson(rate=2.5), prompt_tokens=Fixed(value=1), output_tokens=Geometric(mean=3)
     )
@@ -191,8 +203,11 @@ def test_intervals_know_of_the_waits() -> None:
     limits = limits_of(["response_s.p95 <= 9"], spec)
     case = Case(spec, system, None, 1)
     seen = Trials(limits, None, 10**6).run(case, Effort(2000, 10), 2.5).figures["response_s.p95"]
-    known = replicate(spec, system, seed=1, warmup=200, rate=2.5, saturation_rps=case.saturation_rps())
+    seeds = [seed_of(1, number) for number in range(10)]
+    runs = [simulate(case.workload(seed, 2000).at_rate(2.5), system, seed=seed).cut(200, 1900) for seed in seeds]
+    known = Replicated(runs[0], [Part.of(run) for run in runs], 10, Warmup(200, True), [response_of(runs[0])])
     assert seen == known.interval(("response_s", "p95"))
+    assert known.widening(("response_s", "p95")) > 1
 
 
 def test_a_curve_with_a_knee() -> None:

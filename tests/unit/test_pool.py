@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -45,9 +48,12 @@ def test_they_know_what_was_imported_are_replaced_and_end_with_whoever_asked(
     # In a folder where a module has a name that the standard library wants.
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "random.py").write_text("raise SystemExit('not this one')")
+    # A socket's path is short.
+    scratch = Path(tempfile.mkdtemp())
     with subprocess.Popen(
         [sys.executable, str(script)],
         cwd=tmp_path / "elsewhere",
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -67,3 +73,20 @@ def test_they_know_what_was_imported_are_replaced_and_end_with_whoever_asked(
         program.wait(30)
     _, alive = psutil.wait_procs(others, timeout=30)
     assert not alive
+    assert not list(scratch.glob("pymp-*"))
+    shutil.rmtree(scratch)
+
+
+def test_where_none_can_be_forked_they_start_by_themselves(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 120)
+    deep.mkdir()
+    program = "from simqueue.pool import get_ready, pool\nget_ready(2)\nwith pool(2) as executor:\n"
+    program += "    print(executor.submit(abs, -7).result())\n"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (run.stdout, run.stderr) == ("7\n", "")
