@@ -109,7 +109,7 @@ def dask() -> Iterator[tuple[str, int]]:
     """The address of a cluster of two workers with nannies, and the process above them."""
     text = (
         "import sys, time\nfrom distributed import LocalCluster\nif __name__ == '__main__':\n"
-        "    how = dict(threads_per_worker=1, dashboard_address=":0", silence_logs=50)\n"
+        "    how = dict(threads_per_worker=1, dashboard_address=':0', silence_logs=50)\n"
         "    with LocalCluster(n_workers=2, **how) as cluster:\n"
         "        print(cluster.scheduler_address, flush=True)\n        sys.stdin.read()\n"
     )
