@@ -106,6 +106,13 @@ class Sample(NamedTuple):
             return stats(self.values, unit)
         return weighted_stats(self.values, self.weights, unit)
 
+    def above(self, bound: float) -> tuple[int, int]:
+        """How many are above a bound, and how many there are."""
+        over = self.values > bound
+        if self.weights is None:
+            return int(np.count_nonzero(over)), len(over)
+        return int(self.weights[over].sum()), int(self.weights.sum())
+
 
 def within(figures: Sequence[NDArray[Any]], limits: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
     """By request, whether every figure is at most its limit; one that does not exist (NaN) breaks none."""

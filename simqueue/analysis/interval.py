@@ -28,7 +28,11 @@ class Interval(NamedTuple):
 
 
 def interval(
-    parts: Sequence[float], whole: float, weights: Sequence[float] | None = None, level: float = LEVEL
+    parts: Sequence[float],
+    whole: float,
+    weights: Sequence[float] | None = None,
+    level: float = LEVEL,
+    reciprocal: bool = True,
 ) -> Interval:
     """Around the estimate from all data together, from those of ``b`` parts.
 
@@ -49,6 +53,7 @@ def interval(
         whole: the estimate from all of them, which is not their mean where it is a quantile or a ratio.
         weights: how much data each part has, for instance requests or seconds; all the same if not given.
         level: how often it shall cover.
+        reciprocal: whether positive figures are compared so.
     """
     count = len(parts)
     if count < 2 or not all(map(math.isfinite, (whole, *parts))):
@@ -56,7 +61,7 @@ def interval(
     mean = math.fsum(weights) / count if weights else 1.0
     shares = [weight / mean for weight in weights] if weights else [1.0] * count
     t = student(count - 1, level)
-    reciprocal = min(whole, *parts) > 0
+    reciprocal = reciprocal and min(whole, *parts) > 0
     deviations = [whole / part - 1 if reciprocal else part - whole for part in parts]
     spread = math.fsum((share * d) ** 2 for share, d in zip(shares, deviations, strict=True)) / (count * (count - 1))
     half = t * math.sqrt(spread)

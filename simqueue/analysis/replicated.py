@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simqueue.analysis.clusters import clusters
 from simqueue.analysis.figures import Pooled, Summary, at, estimates, in_place
-from simqueue.analysis.interval import LEVEL, Interval, sections
+from simqueue.analysis.interval import LEVEL, Interval, interval, sections
 from simqueue.analysis.server import AnyResult
+from simqueue.analysis.student import student
 from simqueue.analysis.trust import Excursions, Trust
 from simqueue.analysis.warmup import Warmup, averaged
 from simqueue.cluster.result import ClusterResult
@@ -23,6 +25,7 @@ from simqueue.metrics import Sample
 
 SECTIONS = 10
 GAPS = "itl_s"
+_NONE = Sample(np.empty(0))
 _LOOKED_FOR = ("saturation_rps", "saturation_by_part")
 
 
@@ -122,6 +125,27 @@ class Replicated:
         if path not in self._intervals:
             self._intervals[path] = self._of(path)._trust.interval(path, at(self.figures, path))
         return self._intervals[path]
+
+    def above(self, path: tuple[str, ...], bound_s: float) -> tuple[Interval, float | None]:
+        """Of the share of times above a bound, in seconds, where the figure at this place is a statistic of them, and
+        is there; and in how many clusters they are (`simqueue.analysis.clusters`) or, where these are fewer than half,
+        those that are not; None where times have no order.
+
+        The interval is that of a ratio (`simqueue.analysis.interval`), deviations as they are. By chance the parts may
+        be nearer to each other than so few clusters can be: where their sizes vary as geometric numbers do, which have
+        twice the second moment of equal ones, the variance of their sum is that of ``2 / clusters`` as a share of its
+        square (a compound Poisson number). The interval is that wide at least."""
+        of, name = self._of(path), ".".join(path[:-1])
+        samples = [part.samples.get(name, _NONE) for part in of.parts]
+        over, counts = zip(*(sample.above(bound_s) for sample in samples), strict=True)
+        shares = [some / count if count else math.nan for some, count in zip(over, counts, strict=True)]
+        told = interval(shares, sum(over) / sum(counts), counts, reciprocal=False)
+        if any(sample.weights is not None for sample in samples):
+            return told._replace(half_width=told.half_width * self.widening(path) if told.half_width else 0.0), None
+        rare = min(told.value, 1 - told.value)
+        found = clusters([(sample.values > bound_s) == (rare == told.value) for sample in samples])
+        least = student(len(samples) - 1, LEVEL) * rare * math.sqrt(2 / found) if found else 0.0
+        return told._replace(half_width=max(told.half_width, least)), found
 
     def widening(self, path: tuple[str, ...]) -> float:
         """By how much intervals of this figure are widened, since the runs are short (`Trust.widening`)."""

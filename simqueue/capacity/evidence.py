@@ -36,13 +36,14 @@ def _of_values(answer: Holding) -> dict[str, Any]:
 
 
 def trial_row(trial: Trial, limits: Sequence[Limit]) -> dict[str, Any]:
-    """One trial, flat but for its figures."""
+    """One trial, flat but for its figures and, by limit of a percentile, the share of times above its bound."""
     return {
         "value": trial.value,
         "rate_rps": trial.rate,
         "requests": trial.requests,
         "replications": trial.replications,
         "figures": {name: found._asdict() for name, found in trial.figures.items()},
+        "above": {str(limit): trial.told[limit].of._asdict() for limit in limits if limit.share is not None},
         "verdict": verdict(trial, limits),
         "doubts": dict(trial.doubts),
     }

@@ -18,7 +18,7 @@ _LOADS = (0.01, 0.3, 0.6, 0.8, 0.92)
 _SCANNED = 4
 _CLOSER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 # How much more a stage may have than the one before, and at which part of the precision it aims.
-_LEAST_GROWTH, _MOST_GROWTH, _AIM = 1.5, 8.0, 0.85
+_LEAST_GROWTH, _MOST_GROWTH, _AIM = 2.0, 8.0, 0.85
 # Intervals get narrower faster than by the root of the length: short runs have theirs widened. Found by trying.
 _SHRINKING = 1.7
 # Roots farther away than this on the axis are gone to before runs get longer.
@@ -111,9 +111,7 @@ class _Search:
     def _begin(self, scanned: Sequence[Seen]) -> float | None:
         """About where the highest place is; None if limits hold at none. Straight lines between what was scanned."""
         places = [seen.place for seen in scanned]
-        margins = np.array(
-            [[-math.inf] * len(self._limits) if seen.trial.unstable else seen.margins for seen in scanned]
-        )
+        margins = np.array([self._margins(seen.trial) for seen in scanned])
         grid = np.linspace(places[0], places[-1], _GRID)
         with np.errstate(invalid="ignore"):
             least = np.min([np.interp(grid, places, column) for column in margins.T], axis=0)
@@ -124,6 +122,12 @@ class _Search:
         right = min(int(np.searchsorted(places, place, "right")), len(places) - 1)
         self._path.slopes = slopes_of(scanned[right - 1], scanned[right])
         return place
+
+    def _margins(self, trial: Trial) -> list[float]:
+        """Of figures, since where runs are short none of their times may be above the bound."""
+        if trial.unstable:
+            return [-math.inf] * len(self._limits)
+        return [limit.margin_of_figure(trial.figures[limit.figure].value) for limit in self._limits]
 
     def _nowhere(self, scanned: Sequence[Seen]) -> Highest:
         """As the scan has it; made sure of where limits are nearest."""
@@ -140,6 +144,7 @@ class _Search:
     # Near the answer.
 
     def _narrowed(self, place: float, effort: Effort) -> Highest:
+        self._path.looked = len(self._path.seen)
         self._try(max(place - SPAN, 0.5 * place), effort)
         place = min(place + SPAN, self._path.top)
         while True:
@@ -167,12 +172,12 @@ class _Search:
             return f"the system is not stable at {trial.rate:.4g} requests/s"
         if self._axis.share(safe, root) > self._precision:
             return f"the rate is known to {100 * self._axis.share(safe, root):.2g} %"
-        if not self._near(seen):
+        if not self._near(seen) or not self._path.sound:
             return "no trial is near"
         for limit, slope, worst in zip(self._limits, self._path.slopes, seen.worst, strict=True):
             if worst < 0 and not slope < 0:
                 return f"{limit} is not met with 95 % confidence there"
-        return self._doubt(seen)
+        return self._doubt(seen) or self._few(seen)
 
     def _near(self, seen: Seen) -> bool:
         """Whether the root is near enough to this trial to be told from it."""
@@ -181,15 +186,20 @@ class _Search:
         return self._axis.share(seen.place, root) <= reach
 
     def _doubt(self, seen: Seen) -> str | None:
-        """Why the interval that matters is not to be believed."""
+        """Why the interval that matters is not to be believed, however many runs there are."""
         _, binds = self._path.safe(seen)
         return seen.trial.doubts.get(binds.figure) if binds else None
+
+    def _few(self, seen: Seen) -> str | None:
+        """Why it takes more runs, or longer ones, to know how wide it is."""
+        _, binds = self._path.safe(seen)
+        return f"{binds} was broken too seldom to say how often" if binds and seen.trial.told[binds].few else None
 
     def _hopeless(self, seen: Seen) -> bool:
         """Whether a figure that rises with the rate is beyond doubt too low where others forbid more."""
         pairs = zip(self._limits, self._path.slopes, strict=True)
         rising = [limit for limit, slope in pairs if not slope < 0]
-        return any(limit.best(seen.trial.figures[limit.figure]) < 0 for limit in rising)
+        return any(limit.best(seen.trial.told[limit].of) < 0 for limit in rising)
 
     def _next(self, seen: Seen) -> tuple[float, Effort]:
         """Where to go, and with which effort: nearer to the root first, then to longer runs."""
@@ -199,6 +209,9 @@ class _Search:
         nearer = self._path.between(seen.effort, root)
         if abs(nearer - seen.place) > _NEAR:
             return nearer, seen.effort
+        if not self._path.sound and not self._path.few(seen):
+            # To the other side of the root: two trials with the same draws tell the slope.
+            return min(self._path.top, root + SPAN if root > seen.place else root - SPAN), seen.effort
         wanted = self._axis.share(safe, root) / (_AIM * self._precision)
         if wanted <= 1 / _AIM and not self._near(seen):
             return nearer, seen.effort

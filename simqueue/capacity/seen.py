@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 from simqueue.capacity.slo import Limit
 from simqueue.capacity.trial import Effort, Trial
 
 # Trials at least so far apart tell a slope; so far is near by.
-_APART, SPAN = 0.01, 0.1
+_APART, SPAN = 0.05, 0.1
 
 
 class Axis(NamedTuple):
@@ -44,8 +44,8 @@ class Seen(NamedTuple):
     @classmethod
     def of(cls, place: float, effort: Effort, trial: Trial, limits: Sequence[Limit]) -> Seen:
         """The trial, looked at by these limits."""
-        margins = [limit.margin(trial.figures[limit.figure].value) for limit in limits]
-        return cls(place, effort, trial, margins, [limit.worst(trial.figures[limit.figure]) for limit in limits])
+        margins = [limit.margin(trial.told[limit].of.value) for limit in limits]
+        return cls(place, effort, trial, margins, [limit.worst(trial.told[limit].of) for limit in limits])
 
     @property
     def holds(self) -> bool:
@@ -64,22 +64,24 @@ class Path:
     def __init__(self, limits: Sequence[Limit], top: float) -> None:
         self.limits, self.top = limits, top
         self.seen: list[Seen] = []
+        self.looked = 0
         self.slopes: list[float] = []
+        self.sound = False
 
     def learn(self, last: Seen) -> None:
         """Slopes between two trials with the same draws: of the longest runs that have a pair near the root, as it is
-        known by now, the nearest pair. Where none is near, between the nearest trials on either side."""
+        known by now, the nearest pair; if there is none, of the longest that have a pair. They are sound if that is
+        near and as long as the last trial, or long enough anyway: those of short runs may be off by a half."""
         root = self.between(last.effort, self.root(last)[0])
-        for effort in dict.fromkeys(seen.effort for seen in reversed(self.seen)):
-            known = sorted((one for one in self.seen if one.effort == effort and not one.trial.unstable), key=_place)
-            pairs = [(a, b) for a, b in pairwise(known) if b.place - a.place >= _APART]
-            away, pair = min(((_away(root, *pair), pair) for pair in pairs), default=(math.inf, ()), key=lambda x: x[0])
-            if pair and away <= max(pair[1].place - pair[0].place, SPAN):
-                self.slopes = slopes_of(*pair)
-                return
-        low, high = self._nearest(last.effort)
-        if low and high and not high.trial.unstable:
-            self.slopes = slopes_of(low, high)
+        closer = [one for one in self.seen[self.looked :] if not one.trial.unstable]
+        efforts = dict.fromkeys(seen.effort for seen in reversed(closer))
+        found = [pair for effort in efforts if (pair := _nearest_pair(root, closer, effort))]
+        near = next((pair for pair in found if pair.near), None)
+        if pair := near or (found[0] if found else None):
+            self.slopes = slopes_of(pair.low, pair.high)
+        self.sound = near is not None and (
+            near.low.effort == last.effort or not (self.few(near.low) or self.few(near.high))
+        )
 
     def root(self, seen: Seen) -> tuple[float, Limit | None]:
         """Where, by the slopes, the first figure is at its limit, and whose it is; else the top."""
@@ -88,6 +90,11 @@ class Path:
     def safe(self, seen: Seen) -> tuple[float, Limit | None]:
         """The same of the farther ends of intervals."""
         return self._reached(seen.place, seen.worst, self.slopes)
+
+    def few(self, seen: Seen) -> bool:
+        """Whether the runs are too short to say how much what tells the limit that binds varies."""
+        _, binds = self.safe(seen)
+        return binds is not None and seen.trial.told[binds].few
 
     def _reached(self, place: float, margins: Sequence[float], slopes: Sequence[float]) -> tuple[float, Limit | None]:
         triples = zip(margins, slopes, self.limits, strict=True)
@@ -111,10 +118,10 @@ class Path:
         high = min((seen for seen in mine if not seen.holds), key=_place, default=None)
         # What shorter runs say of nearly the same place is overruled.
         if low is None and high is not None:
-            below = (seen for seen in self.seen if seen.holds and seen.place < high.place - _APART)
+            below = (seen for seen in self.seen if seen.holds and seen.place < high.place - SPAN)
             low = max(below, key=_place, default=None)
         elif high is None and low is not None:
-            above = (seen for seen in self.seen if not seen.holds and seen.place > low.place + _APART)
+            above = (seen for seen in self.seen if not seen.holds and seen.place > low.place + SPAN)
             high = min(above, key=_place, default=None)
         return low, high
 
@@ -159,6 +166,24 @@ def _longer(one: Seen, other: Seen) -> bool:
     return one.trial.requests > other.trial.requests
 
 
-def _away(place: float, low: Seen, high: Seen) -> float:
-    """How far it is from what lies between the two."""
-    return max(low.place - place, place - high.place, 0.0)
+class _Pair(NamedTuple):
+    """Two trials of one effort, and how far the root is from what lies between them."""
+
+    away: float
+    width: float
+    low: Seen
+    high: Seen
+
+    @property
+    def near(self) -> bool:
+        return self.away <= max(self.width, SPAN)
+
+
+def _nearest_pair(root: float, seen: Sequence[Seen], effort: Effort) -> _Pair | None:
+    known = sorted((one for one in seen if one.effort == effort), key=_place)
+    pairs = [
+        _Pair(max(low.place - root, root - high.place, 0.0), high.place - low.place, low, high)
+        for low, high in combinations(known, 2)
+        if high.place - low.place >= _APART
+    ]
+    return min(pairs, default=None, key=lambda pair: (pair.away, pair.width))

@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from simqueue.analysis.figures import FIGURES, TIMES, Path
 from simqueue.analysis.interval import Interval
+from simqueue.analysis.replicated import Replicated
 from simqueue.errors import ConfigError
 from simqueue.metrics import PERCENTILES
 from simqueue.workload import WorkloadSpec
@@ -21,6 +23,27 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _LIMIT = re.compile(r"\s*(?P<figure>[^<>=\s]+)\s*(?P<sign><=|>=)\s*(?P<number>[-+.\deE]+)\s*(?P<unit>[a-z%]*)\s*")
 # A figure farther from its limit than by this factor is just far away: 0 has no logarithm.
 _FARTHEST = math.log(20)
+# Found by trying: docs/capacity.md.
+_CLUSTERS = 30
+_FARTHEST_ODDS = 20.0
+_LEAST = 1e-300
+
+
+class Told(NamedTuple):
+    """What tells whether a limit is kept.
+
+    Attributes:
+        of: the figure itself or, of a percentile, the share of times above the bound.
+        clusters: of those times, in how many they are at most where the limit is reached; None of all else.
+    """
+
+    of: Interval
+    clusters: float | None = None
+
+    @property
+    def few(self) -> bool:
+        """Whether these are too few to say how much they vary."""
+        return self.clusters is not None and self.clusters < _CLUSTERS
 
 
 @dataclass(frozen=True)
@@ -49,24 +72,67 @@ class Limit:
         last = 1 if parts[-1] in _SHARES else 2
         return ("by_client", ".".join(parts[1:-last]), *parts[-last:])
 
-    def margin(self, value: float) -> float:
-        """How far from its limit a value is, on the right side if this is positive: the logarithm of their ratio, at
-        most that of 20 to either side."""
-        ratio = self.bound / max(value, 1e-300) if self.at_most else max(value, 1e-300) / self.bound
+    @property
+    def share(self) -> float | None:
+        """Of a percentile, how many times may be above the bound; None of all else.
+
+        A percentile is at most a bound if no more are above it, and that is what can be told well: where the percentile
+        is at a knee, as TTFT where all seats get taken, its intervals are far too narrow or too wide, while the share
+        goes on as before."""
+        statistic = self.path[-1]
+        return 1 - int(statistic[1:]) / 100 if statistic[1:].isdigit() else None
+
+    def told_by(self, found: Replicated) -> Told:
+        """What runs say of the limit."""
+        if self.share is None:
+            return Told(found.interval(self.path))
+        share, clusters = found.above(self.path, self.bound)
+        if clusters is None:
+            return Told(share)
+        # As many as there are where the limit is reached, which is what intervals are asked of.
+        return Told(share, clusters * min(1.0, self.share / max(share.value, _LEAST)))
+
+    def margin(self, told: float) -> float:
+        """How far from its limit that is, on the right side if this is positive: the logarithm of their ratio, at most
+        that of 20 to either side; of shares above a bound that of the ratio of their odds, which may be farther away on
+        the wrong side, where many tell it."""
+        return self.margin_of_figure(told) if self.share is None else self._near(self._by_odds(told))
+
+    def margin_of_figure(self, value: float) -> float:
+        """The same of the figure itself."""
+        ratio = self.bound / max(value, _LEAST) if self.at_most else max(value, _LEAST) / self.bound
         return min(_FARTHEST, max(-_FARTHEST, math.log(ratio)))
 
-    def worst(self, found: Interval) -> float:
-        """The margin of the end of an interval that is nearer to being over the limit; -log 20 if it has no end."""
-        return self._end(found, 1 if self.at_most else -1)
+    def worst(self, told: Interval) -> float:
+        """The margin of the end of an interval that is nearer to being over the limit; as far as can be if it has
+        none."""
+        return self._end(told, -1)
 
-    def best(self, found: Interval) -> float:
+    def best(self, told: Interval) -> float:
         """The margin of the other end; log 20 if it has no end."""
-        return self._end(found, -1 if self.at_most else 1)
+        return self._end(told, 1)
 
-    def _end(self, found: Interval, side: int) -> float:
-        if not math.isfinite(found.half_width):
-            return -_FARTHEST if (side > 0) == self.at_most else _FARTHEST
-        return self.margin(found.value + side * found.half_width)
+    def _end(self, told: Interval, side: int) -> float:
+        value, half = told
+        if not math.isfinite(half):
+            return self._near(side * math.inf)
+        if self.share is None:
+            return self.margin(value - side * half if self.at_most else value + side * half)
+        # By the delta method: log odds of shares are nearly normal, and shares of what is rare are not.
+        return self._near(self._by_odds(value) + side * half / max(value * (1 - value), _LEAST))
+
+    def _by_odds(self, told: float) -> float:
+        assert self.share is not None
+        away = _log_odds(self.share) - _log_odds(told)
+        return away if self.at_most else -away
+
+    def _near(self, margin: float) -> float:
+        farthest = _FARTHEST if self.share is None else _FARTHEST_ODDS
+        return min(_FARTHEST, max(-farthest, margin))
+
+
+def _log_odds(share: float) -> float:
+    return math.log(max(share, _LEAST) / max(1 - share, _LEAST))
 
 
 def limits_of(texts: Sequence[str], spec: WorkloadSpec) -> tuple[Limit, ...]:

@@ -14,7 +14,7 @@ import msgspec
 from simqueue.analysis.interval import Interval
 from simqueue.analysis.replications import REPLICATIONS, is_stationary
 from simqueue.analysis.server import Server
-from simqueue.capacity.slo import Limit
+from simqueue.capacity.slo import Limit, Told
 from simqueue.cluster.cluster import Cluster
 from simqueue.cluster.disaggregated import saturation as saturation_by_part
 from simqueue.cluster.disaggregation import Disaggregation
@@ -131,6 +131,7 @@ class Trial:
         requests: simulated in all, those that were left out too.
         replications: how many runs.
         figures: those that have limits, by name, with their intervals.
+        told: by limit, what tells whether it is kept (`Limit.told_by`).
         unstable: whether the number in the system beyond doubt went on growing.
         doubts: by figure, why the runs are too short to believe its interval.
     """
@@ -140,24 +141,25 @@ class Trial:
     requests: int
     replications: int
     figures: Mapping[str, Interval]
+    told: Mapping[Limit, Told]
     unstable: bool
     doubts: Mapping[str, str]
 
     def meets(self, limits: Sequence[Limit]) -> bool:
         """Every limit, with 95 % confidence."""
-        return not self.unstable and all(limit.worst(self.figures[limit.figure]) >= 0 for limit in limits)
+        return not self.unstable and all(limit.worst(self.told[limit].of) >= 0 for limit in limits)
 
     def breaks(self, limits: Sequence[Limit]) -> bool:
         """Some limit, with 95 % confidence."""
-        return self.unstable or any(limit.best(self.figures[limit.figure]) < 0 for limit in limits)
+        return self.unstable or any(limit.best(self.told[limit].of) < 0 for limit in limits)
 
     def margin(self, limits: Sequence[Limit]) -> float:
         """The least of the margins of figures as they are: the nearest to 0 or the farthest below it."""
-        return min(limit.margin(self.figures[limit.figure].value) for limit in limits)
+        return min(limit.margin(self.told[limit].of.value) for limit in limits)
 
     def binding(self, limits: Sequence[Limit]) -> Limit:
         """The limit with the least margin."""
-        return min(limits, key=lambda limit: limit.margin(self.figures[limit.figure].value))
+        return min(limits, key=lambda limit: limit.margin(self.told[limit].of.value))
 
     def precise(self, limits: Sequence[Limit], relative: float) -> bool:
         """Whether the interval of the figure with the least margin is as narrow as that, and to be believed."""

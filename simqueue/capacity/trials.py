@@ -88,6 +88,7 @@ class Trials:
         seeds = (seed_of(case.seed, number) for number in range(effort.replications))
         found = self._replicated([_Task(case, rate, effort, seed, self._samples, self._of_requests) for seed in seeds])
         figures = {limit.figure: _interval(found, limit) for limit in self._limits}
+        told = {limit: limit.told_by(found) for limit in self._limits}
         doubts = {limit.figure: found.doubt(limit.path) for limit in self._limits}
         own = None if isinstance(case.spec.arrivals, Users) else found.figures["offered_rps"]
         trial = Trial(
@@ -96,6 +97,7 @@ class Trials:
             len(found.averaged_s) * effort.replications,
             effort.replications,
             figures,
+            told,
             found.figures["unstable"],
             {figure: reason for figure, reason in doubts.items() if reason},
         )
@@ -110,7 +112,8 @@ class Trials:
         while True:
             trial = self.run(case, effort, rate, value)
             more = case.more(effort, 4)
-            clear = trial.meets(self._limits) or trial.breaks(self._limits) or trial.precise(self._limits, precision)
+            met = trial.meets(self._limits) and not trial.doubts
+            clear = met or trial.breaks(self._limits) or trial.precise(self._limits, precision)
             if clear or more == effort or not self.affords(case, more, rate):
                 return trial
             effort = more

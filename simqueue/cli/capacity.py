@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from simqueue.analysis.interval import Interval
     from simqueue.capacity.question import Question
     from simqueue.capacity.rate import Highest
+    from simqueue.capacity.slo import Limit
     from simqueue.capacity.trial import Trial
     from simqueue.capacity.values import Holding
+
+
+_WIDEST = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -83,14 +87,35 @@ def _written(
 def _progress(question: Question, trial: Trial, spent: int) -> str:
     from simqueue.capacity.evidence import verdict
 
-    figures = ", ".join(f"{name} {_figure(name, found)}" for name, found in trial.figures.items())
-    return f"{_where(question, trial)}: {figures}: {verdict(trial, question.limits)} ({spent:,} requests so far)"
+    said = _said(question, trial, " ", ", ")
+    return f"{_where(question, trial)}: {said}: {verdict(trial, question.limits)} ({spent:,} requests so far)"
 
 
 def _where(question: Question, trial: Trial) -> str:
     if trial.value is None:
         return f"{trial.rate:.4g} requests/s"
     return f"{question.name} = {trial.value:.4g}"
+
+
+def _said(question: Question, trial: Trial, verb: str = " is ", between: str = "; ") -> str:
+    """All figures and, of percentiles, what tells them from their limits."""
+    shares = {
+        name: [one for one in question.limits if one.figure == name and one.share is not None] for name in trial.figures
+    }
+    return between.join(
+        f"{name}{verb}{_figure(name, found)}"
+        + "".join(f" ({_share(trial, limit)} {_above(limit)})" for limit in shares[name])
+        for name, found in trial.figures.items()
+    )
+
+
+def _above(limit: Limit) -> str:
+    return f"above {readable(limit.bound)}"
+
+
+def _share(trial: Trial, limit: Limit) -> str:
+    value, half = trial.told[limit].of
+    return f"{within(100 * value, 100 * half)} %"
 
 
 def _figure(name: str, found: Interval) -> str:
@@ -111,12 +136,15 @@ def _show(question: Question, answer: Highest | Holding, trials: list[Trial]) ->
     lines = _of_rate(question, answer) if isinstance(answer, Highest) else _of_values(question, answer)
     for line in lines:
         console.print(line, markup=False)
-    console.print(_table(question, trials))
+    table = _table(question, trials)
+    # As wide as it is: a number that is cut off is worse than a line that is wrapped.
+    console.width = max(console.width, Console(width=_WIDEST).measure(table).maximum)
+    console.print(table)
 
 
 def _of_rate(question: Question, answer: Highest) -> Iterator[str]:
     saturation, precision = answer.saturation_rps, f"{100 * question.precision:.2g} %"
-    nearest = "; ".join(f"{name} is {_figure(name, found)}" for name, found in answer.trial.figures.items())
+    nearest = _said(question, answer.trial)
     if answer.rate is None:
         known = (
             "No rate keeps every limit"
@@ -141,7 +169,7 @@ def _of_rate(question: Question, answer: Highest) -> Iterator[str]:
 
 
 def _of_values(question: Question, answer: Holding) -> Iterator[str]:
-    best = "; ".join(f"{name} is {_figure(name, found)}" for name, found in answer.best.figures.items())
+    best = _said(question, answer.best)
     if question.fewest:
         if answer.ranges:
             fewest = answer.ranges[0][0]
@@ -172,11 +200,17 @@ def _table(question: Question, trials: list[Trial]) -> Any:
         # The last at each decided.
         trials = list({trial.value: trial for trial in trials}.values())
     table = Table(box=box.SIMPLE, pad_edge=False)
-    headings = (question.name.rpartition(".")[2] if values else "rate /s", "requests", *trials[0].figures, "")
+    percentiles = [limit for limit in question.limits if limit.share is not None]
+    above = (_above(limit) for limit in percentiles)
+    headings = (
+        question.name.rpartition(".")[2] if values else "rate /s",
+        *("requests", *trials[0].figures, *above, ""),
+    )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for trial in sorted(trials, key=lambda one: (one.value or 0, one.rate or 0)):
         place = trial.value if values else trial.rate
         figures = (_figure(name, found) for name, found in trial.figures.items())
-        table.add_row(f"{place:.5g}", f"{trial.requests:,}", *figures, verdict(trial, question.limits))
+        shares = (_share(trial, limit) for limit in percentiles)
+        table.add_row(f"{place:.5g}", f"{trial.requests:,}", *figures, *shares, verdict(trial, question.limits))
     return table

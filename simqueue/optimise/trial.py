@@ -90,7 +90,7 @@ class Trial(Held):
 
     def violation(self, limits: tuple[Limit, ...]) -> float:
         """How far beyond its limits it is: 0 if it keeps them, as much as the farthest for each if it is unstable."""
-        over = [max(0.0, -limit.margin(self.figures[limit.figure].value)) for limit in limits]
+        over = [max(0.0, -limit.margin(self.told[limit].of.value)) for limit in limits]
         return sum(over) + (3.0 if self.unstable else 0.0)
 
 
@@ -181,6 +181,7 @@ def _tried(task: Task) -> Trial:
         requests=len(found.averaged_s) * effort.replications + sought,
         replications=effort.replications,
         figures=figures,
+        told={limit: limit.told_by(found) for limit in goal.limits},
         unstable=found.figures["unstable"],
         doubts={name: reason for name, reason in doubts.items() if reason},
         number=task.number,

@@ -50,7 +50,11 @@ def plot_capacity(
             _mark(axes, answer)
         panels[-1].set_xlabel(name)
         style.legend(figure, _explained(answer, {verdict(trial, [limit]) for trial in trials for limit in limits}))
-        style.caption(figure, f"{about}.\nBars are 95 % intervals; one that goes through a whole panel has no end.")
+        shares = any(limit.share is not None for limit in limits)
+        told = " Percentiles are told from limits by the share of times above." if shares else ""
+        style.caption(
+            figure, f"{about}.\nBars are 95 % intervals; one that goes through a whole panel has no end.{told}"
+        )
         return style.save(figure, stem)
 
 

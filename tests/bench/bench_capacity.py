@@ -63,7 +63,7 @@ _HEADINGS = (
     *("queue", "limit", "root", "precision", "seeds", "covered", "not above", "half-width", "off by", "not reached"),
     *("requests", "CPU s"),
 )
-_TRUTH_SEED, _UNLIMITED = 10**6, 10**9
+_TRUTH_SEED, _TRUTH_PRECISION, _UNLIMITED = 10**6, 0.003, 10**9
 
 
 class Question(NamedTuple):
@@ -88,11 +88,11 @@ def chunk(question: Question, seeds: range) -> list[tuple[Highest, int, float]]:
     return [answered(question, seed) for seed in seeds]
 
 
-def truth(queue: str, slo: str, precision: float) -> tuple[float, float]:
+def truth(queue: str, slo: str) -> tuple[float, float]:
     """The root, and how far that may be off, as a share of it."""
     if (queue, slo) in EXACT:
         return float(brentq(EXACT[queue, slo], 0.01, 0.99)), 0.0
-    found, _, _ = answered(Question(queue, slo, precision), _TRUTH_SEED)
+    found, _, _ = answered(Question(queue, slo, _TRUTH_PRECISION), _TRUTH_SEED)
     assert found.root_rps is not None
     assert found.half_width_rps is not None
     return found.root_rps, found.half_width_rps / found.root_rps
@@ -124,7 +124,7 @@ def rights(seeds: int, workers: int, precisions: Sequence[float], queues: Sequen
         for queue, slo in asked:
             if queue not in queues:
                 continue
-            root, doubt = truth(queue, slo, 0.1 * min(precisions))
+            root, doubt = truth(queue, slo)
             for precision in precisions:
                 question = Question(queue, slo, precision)
                 chunks = [range(i, min(i + 5, seeds)) for i in range(0, seeds, 5)]

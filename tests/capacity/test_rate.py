@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +77,27 @@ def test_intervals_of_the_root_cover_the_exact_one() -> None:
             below += found.rate <= exact
     assert covered >= 9
     assert below >= 9
+
+
+@pytest.mark.statistical
+def test_intervals_cover_the_root_at_a_knee() -> None:
+    """Who waits in M/M/1 waits for Exp(1 - load), and the load is the share of them: up to a load of 0.1 the p90 of
+    queueing times is 0. So the root is hardly above that, where the p90 is far from any line."""
+    exact = brentq(lambda load: load * math.exp(-(1 - load) * 0.1) - 0.1, 0.01, 0.99)
+    answers = [ask("queueing_s.p90 <= 0.1", server=MM, seed=seed, precision=0.1)[0] for seed in range(20)]
+    assert all(found.why is None and found.rate and found.root_rps and found.half_width_rps for found in answers)
+    assert all(found.half_width_rps <= 0.1 * exact * 1.1 for found in answers)
+    assert sum(abs(found.root_rps - exact) <= found.half_width_rps for found in answers) >= 17
+    assert sum(found.rate <= exact for found in answers) >= 17
+
+
+def test_limits_that_do_not_bind_may_never_be_near() -> None:
+    """Nobody is above the second: that there are no clusters of those is no reason for longer runs."""
+    alone, _ = ask("response_s.p95 <= 3")
+    found, made = ask("response_s.p95 <= 3", "response_s.p99 <= 1000")
+    assert str(found.binds) == "response_s.p95 <= 3"
+    assert found.rate == alone.rate
+    assert made.spent < 10**6
 
 
 def test_the_answer_is_where_the_interval_ends_at_the_limit() -> None:

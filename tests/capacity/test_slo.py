@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from simqueue.analysis.figures import FIGURES
 from simqueue.analysis.interval import Interval
 from simqueue.capacity.slo import Limit, limits_of
 from simqueue.errors import ConfigError
+from simqueue.metrics import PERCENTILES, Sample
 from simqueue.workload import ClientClass, Fixed, Poisson, WorkloadSpec
 
 ONE = Fixed(value=1)
@@ -87,12 +89,36 @@ def test_what_is_written_is_read_again(figure: str, bound: float, at_most: bool)
 
 @given(st.floats(0, 1e9), st.floats(1e-9, 1e9), st.floats(0, 1e9), st.booleans())
 def test_the_worse_end_of_an_interval_decides(value: float, bound: float, half: float, at_most: bool) -> None:
-    limit, found = Limit("ttft_s.p99", at_most, bound), Interval(value, half)
+    limit, found = Limit("ttft_s.mean", at_most, bound), Interval(value, half)
     assert limit.worst(found) <= limit.margin(value) <= limit.best(found)
     assert (limit.worst(found) >= 0) == (value + half <= bound if at_most else value - half >= bound)
 
 
 def test_an_interval_without_an_end_shows_nothing() -> None:
     for half in (math.inf, math.nan):
-        limit = Limit("ttft_s.p99", True, 1.0)
-        assert limit.worst(Interval(0.5, half)) < 0 < limit.best(Interval(0.5, half))
+        for figure in ("ttft_s.p99", "ttft_s.mean"):
+            limit = Limit(figure, True, 1.0)
+            assert limit.worst(Interval(0.001, half)) < 0 < limit.best(Interval(0.001, half))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(PERCENTILES), st.booleans())
+def test_percentiles_are_told_by_the_odds_of_being_above(share: float, half: float, p: int, at_most: bool) -> None:
+    limit, told = Limit(f"ttft_s.p{p}", at_most, 1.0), Interval(share, half)
+    assert limit.share == pytest.approx(1 - p / 100)
+    assert limit.worst(told) <= limit.margin(share) <= limit.best(told)
+    assert (limit.margin(share) >= 0) == (share <= limit.share if at_most else share >= limit.share)
+    if 0 < share < 1:
+        away = math.log(limit.share / (1 - limit.share)) - math.log(share / (1 - share))
+        ends = [(away if at_most else -away) + side * half / share / (1 - share) for side in (-1, 1)]
+        assert (limit.worst(told), limit.best(told)) == pytest.approx([min(math.log(20), max(-20, x)) for x in ends])
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=300), st.integers(0, 20), st.sampled_from(PERCENTILES))
+def test_a_percentile_is_at_most_a_bound_if_no_more_are_above(values: list[int], bound: int, p: int) -> None:
+    """By that a limit is told: whole numbers, so that many are equal to it."""
+    often = np.arange(1, len(values) + 1)
+    for sample in (Sample(np.array(values, float)), Sample(np.array(values, float), often)):
+        above, count = sample.above(bound)
+        stats = sample.stats()
+        assert stats is not None
+        assert (stats[f"p{p}"] <= bound) == (100 * above <= (100 - p) * count)
