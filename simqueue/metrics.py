@@ -106,9 +106,13 @@ class Sample(NamedTuple):
             return stats(self.values, unit)
         return weighted_stats(self.values, self.weights, unit)
 
-    def above(self, bound: float) -> tuple[int, int]:
-        """How many are above a bound, and how many there are."""
-        over = self.values > bound
+    def over(self, bound: float, at_least: bool = False) -> NDArray[np.bool_]:
+        """Which are above a bound or, if asked, at least that."""
+        return np.asarray(self.values >= bound if at_least else self.values > bound)
+
+    def above(self, bound: float, at_least: bool = False) -> tuple[int, int]:
+        """How many these are, and how many there are."""
+        over = self.over(bound, at_least)
         if self.weights is None:
             return int(np.count_nonzero(over)), len(over)
         return int(self.weights[over].sum()), int(self.weights.sum())

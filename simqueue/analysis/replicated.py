@@ -126,25 +126,30 @@ class Replicated:
             self._intervals[path] = self._of(path)._trust.interval(path, at(self.figures, path))
         return self._intervals[path]
 
-    def above(self, path: tuple[str, ...], bound_s: float) -> tuple[Interval, float | None]:
-        """Of the share of times above a bound, in seconds, where the figure at this place is a statistic of them, and
-        is there; and in how many clusters they are (`simqueue.analysis.clusters`) or, where these are fewer than half,
-        those that are not; None where times have no order.
+    def above(self, path: tuple[str, ...], bound_s: float, at_least: bool = False) -> tuple[Interval, float | None]:
+        """Of the share of times above a bound (or at least that), in seconds, where the figure at this place is a
+        statistic of them, and is there; and in how many clusters they are (`simqueue.analysis.clusters`) or, where they
+        are more than half, those that are not; None where times have no order.
 
         The interval is that of a ratio (`simqueue.analysis.interval`), deviations as they are. By chance the parts may
-        be nearer to each other than so few clusters can be: where their sizes vary as geometric numbers do, which have
-        twice the second moment of equal ones, the variance of their sum is that of ``2 / clusters`` as a share of its
-        square (a compound Poisson number). The interval is that wide at least."""
+        be nearer to each other than so few clusters can be. A Poisson number of clusters, of sizes that are geometric
+        with this mean, adds up to something whose variance over its square is ``(2 - 1 / mean) / clusters`` (compound
+        Poisson: ``E[size^2] / E[size]^2`` over the mean number), times the share of the others. The interval is as wide
+        as that at least; where there are none of ``n``, ``3 / n`` wide, which n independent ones would be with 95 %."""
         of, name = self._of(path), ".".join(path[:-1])
         samples = [part.samples.get(name, _NONE) for part in of.parts]
-        over, counts = zip(*(sample.above(bound_s) for sample in samples), strict=True)
+        over, counts = zip(*(sample.above(bound_s, at_least) for sample in samples), strict=True)
         shares = [some / count if count else math.nan for some, count in zip(over, counts, strict=True)]
         told = interval(shares, sum(over) / sum(counts), counts, reciprocal=False)
-        if any(sample.weights is not None for sample in samples):
-            return told._replace(half_width=told.half_width * self.widening(path) if told.half_width else 0.0), None
-        rare = min(told.value, 1 - told.value)
-        found = clusters([(sample.values > bound_s) == (rare == told.value) for sample in samples])
-        least = student(len(samples) - 1, LEVEL) * rare * math.sqrt(2 / found) if found else 0.0
+        ordered, rare = all(sample.weights is None for sample in samples), min(told.value, 1 - told.value)
+        if len(samples) == 1 or not rare:
+            least = math.nan if len(samples) == 1 else 3 / sum(counts)
+            return told._replace(half_width=least), 0.0 if ordered else None
+        if not ordered:
+            return told._replace(half_width=told.half_width * self.widening(path)), None
+        found = clusters([sample.over(bound_s, at_least) == (rare == told.value) for sample in samples])
+        spread = (2 / found - 1 / (rare * sum(counts))) * (1 - rare)
+        least = student(len(samples) - 1, LEVEL) * rare * math.sqrt(spread)
         return told._replace(half_width=max(told.half_width, least)), found
 
     def widening(self, path: tuple[str, ...]) -> float:

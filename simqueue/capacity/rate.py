@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simqueue.capacity.seen import SPAN, Axis, Path, Seen, slopes_of
+from simqueue.capacity.seen import Axis, Path, Seen, slopes_of, span
 from simqueue.capacity.slo import Limit
 from simqueue.capacity.trial import Case, Effort, Trial
 from simqueue.capacity.trials import Trials
@@ -21,8 +21,6 @@ _CLOSER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 _LEAST_GROWTH, _MOST_GROWTH, _AIM = 2.0, 8.0, 0.85
 # Intervals get narrower faster than by the root of the length: short runs have theirs widened. Found by trying.
 _SHRINKING = 1.7
-# Roots farther away than this on the axis are gone to before runs get longer.
-_NEAR = 0.05
 # A root is at most so many half-widths of its interval away from the trial that tells it; one narrower than a tenth of
 # the precision counts as that: over longer ways figures are not straight.
 _REACH, _NARROW = 2.0, 0.1
@@ -62,9 +60,10 @@ def highest_rate(case: Case, limits: Sequence[Limit], trials: Trials, precision:
     Trials at all rates have the same seeds: requests are the same, and so are their gaps but for the scale, so that
     figures are smooth functions of the rate. The root of that function is looked for by secant steps, with runs that
     get longer the nearer they are. On the axis ``-log(1 - load)`` the logarithm of a time is nearly a straight line
-    where queues are long, since it grows like ``1 / (1 - load)``. The answer is where the farther end of the interval
-    meets the limit: there the limit holds with 95 % confidence. It is found from a trial near by, by the slope. Loads
-    above ``1 - precision`` are not tried.
+    where queues are long, since it grows like ``1 / (1 - load)``; so are the log odds of a time being above a bound,
+    by which percentiles are told (`Limit.told_by`), also where the percentile itself has a knee. The answer is where
+    the farther end of the interval meets the limit: there the limit holds with 95 % confidence. It is found from a
+    trial near by, by the slope. Loads above ``1 - precision`` are not tried.
 
     Args:
         case: what is asked about; it must have a rate.
@@ -145,8 +144,8 @@ class _Search:
 
     def _narrowed(self, place: float, effort: Effort) -> Highest:
         self._path.looked = len(self._path.seen)
-        self._try(max(place - SPAN, 0.5 * place), effort)
-        place = min(place + SPAN, self._path.top)
+        self._try(place - span(place), effort)
+        place = min(place + span(place), self._path.top)
         while True:
             seen = self._try(place, effort)
             self._path.learn(seen)
@@ -170,8 +169,8 @@ class _Search:
         (root, _), (safe, _), trial = self._path.root(seen), self._path.safe(seen), seen.trial
         if trial.unstable:
             return f"the system is not stable at {trial.rate:.4g} requests/s"
-        if self._axis.share(safe, root) > self._precision:
-            return f"the rate is known to {100 * self._axis.share(safe, root):.2g} %"
+        if (known := self._axis.share(safe, root)) > self._precision:
+            return f"the rate is known to {100 * known:.2g} %" if known < 1 else "the rate is hardly known at all"
         if not self._near(seen) or not self._path.sound:
             return "no trial is near"
         for limit, slope, worst in zip(self._limits, self._path.slopes, seen.worst, strict=True):
@@ -207,11 +206,12 @@ class _Search:
             return (self._path.last_met(seen.place) + seen.place) / 2, seen.effort
         (root, _), (safe, _) = self._path.root(seen), self._path.safe(seen)
         nearer = self._path.between(seen.effort, root)
-        if abs(nearer - seen.place) > _NEAR:
+        # Farther away it is gone to before runs get longer.
+        if abs(nearer - seen.place) > span(seen.place) / 2:
             return nearer, seen.effort
         if not self._path.sound and not self._path.few(seen):
             # To the other side of the root: two trials with the same draws tell the slope.
-            return min(self._path.top, root + SPAN if root > seen.place else root - SPAN), seen.effort
+            return min(self._path.top, root + math.copysign(span(root), root - seen.place)), seen.effort
         wanted = self._axis.share(safe, root) / (_AIM * self._precision)
         if wanted <= 1 / _AIM and not self._near(seen):
             return nearer, seen.effort
@@ -225,7 +225,7 @@ class _Search:
         rate: float | None = self._axis.rate(safe)
         told = not seen.trial.unstable and self._near(seen)
         if not told:
-            met = [one for one in self._path.met() if one.place <= root]
+            met = [one for one in self._path.met() if one.place <= root or not self._path.sound]
             seen = max(met, key=lambda one: one.place, default=seen)
             rate = seen.trial.rate if met else None
         elif any(worst < 0 and not slope < 0 for worst, slope in zip(seen.worst, self._path.slopes, strict=True)):
@@ -234,4 +234,8 @@ class _Search:
         if binds is None or not told:
             return Highest(rate, binds, None, None, seen.trial, saturation, why)
         crossing = self._axis.rate(root)
+        if safe <= 0:
+            return Highest(
+                None, binds, None, None, seen.trial, saturation, why or "the interval reaches down to no load"
+            )
         return Highest(rate, binds, crossing, crossing - self._axis.rate(safe), seen.trial, saturation, why)

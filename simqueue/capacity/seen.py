@@ -10,8 +10,13 @@ from typing import NamedTuple
 from simqueue.capacity.slo import Limit
 from simqueue.capacity.trial import Effort, Trial
 
-# Trials at least so far apart tell a slope; so far is near by.
-_APART, SPAN = 0.05, 0.1
+_SPAN, _OF_PLACE = 0.1, 0.25
+
+
+def span(place: float) -> float:
+    """So far is near by: less where rates are low, since places are about their loads there. Trials that are half as
+    far apart tell a slope."""
+    return min(_SPAN, max(0.0, _OF_PLACE * place))
 
 
 class Axis(NamedTuple):
@@ -118,10 +123,10 @@ class Path:
         high = min((seen for seen in mine if not seen.holds), key=_place, default=None)
         # What shorter runs say of nearly the same place is overruled.
         if low is None and high is not None:
-            below = (seen for seen in self.seen if seen.holds and seen.place < high.place - SPAN)
+            below = (seen for seen in self.seen if seen.holds and seen.place < high.place - span(high.place))
             low = max(below, key=_place, default=None)
         elif high is None and low is not None:
-            above = (seen for seen in self.seen if not seen.holds and seen.place > low.place + SPAN)
+            above = (seen for seen in self.seen if not seen.holds and seen.place > low.place + span(low.place))
             high = min(above, key=_place, default=None)
         return low, high
 
@@ -135,7 +140,9 @@ class Path:
             seen
             for seen in self.seen
             if seen.trial.meets(self.limits)
-            and not any(one.place <= seen.place + SPAN and not one.holds and _longer(one, seen) for one in self.seen)
+            and not any(
+                one.place <= seen.place + span(seen.place) and not one.holds and _longer(one, seen) for one in self.seen
+            )
         ]
 
     def within_what_is_sure(self, place: float) -> float:
@@ -146,10 +153,12 @@ class Path:
             for seen in self.seen
             if seen.trial.breaks(self.limits)
             and seen.place > low
-            and not any(one.place >= seen.place - SPAN and one.holds and _longer(one, seen) for one in self.seen)
+            and not any(
+                one.place >= seen.place - span(seen.place) and one.holds and _longer(one, seen) for one in self.seen
+            )
         )
         high = min(broken, default=self.top)
-        return place if low - SPAN <= place <= high + SPAN else (low + high) / 2
+        return place if low - span(low) <= place <= high + span(high) else (low + high) / 2
 
 
 def slopes_of(before: Seen, after: Seen) -> list[float]:
@@ -176,7 +185,7 @@ class _Pair(NamedTuple):
 
     @property
     def near(self) -> bool:
-        return self.away <= max(self.width, SPAN)
+        return self.away <= max(self.width, span(self.high.place))
 
 
 def _nearest_pair(root: float, seen: Sequence[Seen], effort: Effort) -> _Pair | None:
@@ -184,6 +193,6 @@ def _nearest_pair(root: float, seen: Sequence[Seen], effort: Effort) -> _Pair | 
     pairs = [
         _Pair(max(low.place - root, root - high.place, 0.0), high.place - low.place, low, high)
         for low, high in combinations(known, 2)
-        if high.place - low.place >= _APART
+        if high.place - low.place >= span(high.place) / 2
     ]
     return min(pairs, default=None, key=lambda pair: (pair.away, pair.width))

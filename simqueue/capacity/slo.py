@@ -80,13 +80,13 @@ class Limit:
         is at a knee, as TTFT where all seats get taken, its intervals are far too narrow or too wide, while the share
         goes on as before."""
         statistic = self.path[-1]
-        return 1 - int(statistic[1:]) / 100 if statistic[1:].isdigit() else None
+        return (100 - int(statistic[1:])) / 100 if statistic[1:].isdigit() else None
 
     def told_by(self, found: Replicated) -> Told:
         """What runs say of the limit."""
         if self.share is None:
             return Told(found.interval(self.path))
-        share, clusters = found.above(self.path, self.bound)
+        share, clusters = found.above(self.path, self.bound, at_least=not self.at_most)
         if clusters is None:
             return Told(share)
         # As many as there are where the limit is reached, which is what intervals are asked of.
@@ -118,8 +118,11 @@ class Limit:
             return self._near(side * math.inf)
         if self.share is None:
             return self.margin(value - side * half if self.at_most else value + side * half)
+        if not 0 < value < 1:
+            ends = value + half, value - half
+            return self._near(self._by_odds(min(max(ends[side > 0 if self.at_most else side < 0], 0.0), 1.0)))
         # By the delta method: log odds of shares are nearly normal, and shares of what is rare are not.
-        return self._near(self._by_odds(value) + side * half / max(value * (1 - value), _LEAST))
+        return self._near(self._by_odds(value) + side * half / (value * (1 - value)))
 
     def _by_odds(self, told: float) -> float:
         assert self.share is not None

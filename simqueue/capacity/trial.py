@@ -155,11 +155,11 @@ class Trial:
 
     def margin(self, limits: Sequence[Limit]) -> float:
         """The least of the margins of figures as they are: the nearest to 0 or the farthest below it."""
-        return min(limit.margin(self.told[limit].of.value) for limit in limits)
+        return min(limit.margin_of_figure(self.figures[limit.figure].value) for limit in limits)
 
     def binding(self, limits: Sequence[Limit]) -> Limit:
         """The limit with the least margin."""
-        return min(limits, key=lambda limit: limit.margin(self.told[limit].of.value))
+        return min(limits, key=lambda limit: limit.margin_of_figure(self.figures[limit.figure].value))
 
     def precise(self, limits: Sequence[Limit], relative: float) -> bool:
         """Whether the interval of the figure with the least margin is as narrow as that, and to be believed."""

@@ -99,18 +99,16 @@ def _where(question: Question, trial: Trial) -> str:
 
 def _said(question: Question, trial: Trial, verb: str = " is ", between: str = "; ") -> str:
     """All figures and, of percentiles, what tells them from their limits."""
-    shares = {
-        name: [one for one in question.limits if one.figure == name and one.share is not None] for name in trial.figures
-    }
-    return between.join(
-        f"{name}{verb}{_figure(name, found)}"
-        + "".join(f" ({_share(trial, limit)} {_above(limit)})" for limit in shares[name])
-        for name, found in trial.figures.items()
-    )
+    percentiles = [limit for limit in question.limits if limit.share is not None]
+    said = []
+    for name, found in trial.figures.items():
+        shares = ", ".join(f"{_share(trial, one)} {_above(one)}" for one in percentiles if one.figure == name)
+        said.append(f"{name}{verb}{_figure(name, found)}" + (f" ({shares})" if shares else ""))
+    return between.join(said)
 
 
 def _above(limit: Limit) -> str:
-    return f"above {readable(limit.bound)}"
+    return f"{'above' if limit.at_most else 'at least'} {readable(limit.bound)}"
 
 
 def _share(trial: Trial, limit: Limit) -> str:
@@ -200,17 +198,17 @@ def _table(question: Question, trials: list[Trial]) -> Any:
         # The last at each decided.
         trials = list({trial.value: trial for trial in trials}.values())
     table = Table(box=box.SIMPLE, pad_edge=False)
-    percentiles = [limit for limit in question.limits if limit.share is not None]
-    above = (_above(limit) for limit in percentiles)
+    # Of two percentiles that have one bound the share is the same.
+    named = {f"{limit.figure.rpartition('.')[0]} {_above(limit)}": limit for limit in question.limits if limit.share}
     headings = (
         question.name.rpartition(".")[2] if values else "rate /s",
-        *("requests", *trials[0].figures, *above, ""),
+        *("requests", *trials[0].figures, *named, ""),
     )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for trial in sorted(trials, key=lambda one: (one.value or 0, one.rate or 0)):
         place = trial.value if values else trial.rate
         figures = (_figure(name, found) for name, found in trial.figures.items())
-        shares = (_share(trial, limit) for limit in percentiles)
+        shares = (_share(trial, limit) for limit in named.values())
         table.add_row(f"{place:.5g}", f"{trial.requests:,}", *figures, *shares, verdict(trial, question.limits))
     return table

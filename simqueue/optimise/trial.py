@@ -90,7 +90,7 @@ class Trial(Held):
 
     def violation(self, limits: tuple[Limit, ...]) -> float:
         """How far beyond its limits it is: 0 if it keeps them, as much as the farthest for each if it is unstable."""
-        over = [max(0.0, -limit.margin(self.told[limit].of.value)) for limit in limits]
+        over = [max(0.0, -limit.margin_of_figure(self.figures[limit.figure].value)) for limit in limits]
         return sum(over) + (3.0 if self.unstable else 0.0)
 
 
