@@ -100,6 +100,29 @@ def test_limits_that_do_not_bind_may_never_be_near() -> None:
     assert made.spent < 10**6
 
 
+def test_rates_may_be_low() -> None:
+    """Places on the axis are loads there, and so are the distances between trials."""
+    exact = brentq(lambda rate: MD1(rate, 1.0).response_quantile_s(0.95) - 1.5, 0.001, 0.5)
+    assert exact < 0.11
+    found, made = ask("response_s.p95 <= 1.5", precision=0.1)
+    assert found.why is None
+    assert found.rate == pytest.approx(exact, rel=0.2)
+    assert made.spent < 500_000
+
+
+@pytest.mark.parametrize("requests", [3, 12, 60])
+def test_short_recordings_show_nothing(requests: int, tmp_path: Path) -> None:
+    """None above the limit is no evidence where there are hardly any; and what is not known is no number."""
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{i},1,1\n" for i in range(requests)))
+    recorded = WorkloadSpec(arrivals=Trace(path=str(path)))
+    for slo in ("response_s.p99 <= 50", "response_s.mean <= 1.0000001", "queueing_s.p99 >= 50"):
+        found, _ = ask(slo, spec=recorded)
+        assert found.rate is None or 0 < found.rate <= found.saturation_rps
+        assert "p99 <=" not in slo or found.rate is None
+        assert found.root_rps is None or 0 < found.root_rps - found.half_width_rps
+
+
 def test_the_answer_is_where_the_interval_ends_at_the_limit() -> None:
     found, _ = ask("queueing_s.mean <= 0.5", precision=0.1)
     assert found.root_rps == pytest.approx(0.5, rel=0.1)
