@@ -64,6 +64,10 @@ class Path:
     Args:
         limits: that all shall hold.
         top: the last place.
+
+    Attributes:
+        seen: every trial, in order; those from number ``looked`` on are near the answer.
+        slopes: see `learn`; ``sound``: whether they may be believed.
     """
 
     def __init__(self, limits: Sequence[Limit], top: float) -> None:

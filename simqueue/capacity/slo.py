@@ -116,11 +116,11 @@ class Limit:
         value, half = told
         if not math.isfinite(half):
             return self._near(side * math.inf)
+        end = value - side * half if self.at_most else value + side * half
         if self.share is None:
-            return self.margin(value - side * half if self.at_most else value + side * half)
+            return self.margin_of_figure(end)
         if not 0 < value < 1:
-            ends = value + half, value - half
-            return self._near(self._by_odds(min(max(ends[side > 0 if self.at_most else side < 0], 0.0), 1.0)))
+            return self._near(self._by_odds(min(max(end, 0.0), 1.0)))
         # By the delta method: log odds of shares are nearly normal, and shares of what is rare are not.
         return self._near(self._by_odds(value) + side * half / (value * (1 - value)))
 

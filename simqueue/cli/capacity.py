@@ -198,8 +198,9 @@ def _table(question: Question, trials: list[Trial]) -> Any:
         # The last at each decided.
         trials = list({trial.value: trial for trial in trials}.values())
     table = Table(box=box.SIMPLE, pad_edge=False)
-    # Of two percentiles that have one bound the share is the same.
-    named = {f"{limit.figure.rpartition('.')[0]} {_above(limit)}": limit for limit in question.limits if limit.share}
+    percentiles = [limit for limit in question.limits if limit.share is not None]
+    # Of two that have one bound the share is the same.
+    named = {f"{limit.figure.rpartition('.')[0]} {_above(limit)}": limit for limit in percentiles}
     headings = (
         question.name.rpartition(".")[2] if values else "rate /s",
         *("requests", *trials[0].figures, *named, ""),

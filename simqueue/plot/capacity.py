@@ -23,7 +23,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 # Colour and form, so that neither is needed to tell them apart.
 _LOOKS = {
     "met": (style.COLOURS[0], "o", "met with 95 % confidence"),
-    "open": (style.COLOURS[4], "D", "open: the limit is inside the interval"),
+    "open": (style.COLOURS[4], "D", "open: neither with 95 % confidence"),
     "broken": (style.COLOURS[1], "s", "broken with 95 % confidence"),
     "unstable": (style.COLOURS[6], "X", "unstable"),
 }
